@@ -1,0 +1,1 @@
+"""The verbs (plan, run, analyse, report) and one module a study."""

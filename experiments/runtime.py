@@ -1,0 +1,94 @@
+"""What every verb does first: read the configuration, set up JAX for this machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import os
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jax
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from scaling import fields
+from scaling.config import Run, run_from
+from scaling.fields import ConfigError
+from scaling.store import replace_durably
+from scaling.sweeps.sweep import Stage, Sweep
+from scaling.sweeps.workbench import cache_folder
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file, such as configs/quickstart.py.")
+
+
+def set_up_jax() -> None:
+    """One host device a core where there is no accelerator, and compiled programs kept between processes."""
+    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
+    jax.config.update("jax_persistent_cache_enable_xla_caches", "none")  # else the folder's path enters the key
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A configuration as given: the sweep it describes and the settings of its study (None: train only)."""
+
+    sweep: Sweep
+    study: dict[str, Any] | None
+
+    def save(self, workdir: Path) -> None:
+        """Leave the configuration beside the store, for analyse and report."""
+        record = {"base": self.sweep.base.dump(), "study": self.study}
+        replace_durably(workdir / "experiment.json", lambda path: path.write_text(json.dumps(record, indent=1)))
+
+
+def load_experiment() -> Experiment:
+    """The experiment of --config and its overrides. Raises ConfigError for what cannot be trained."""
+    if CONFIG.value is None:
+        raise ConfigError("--config: expected a configuration file, such as --config=configs/quickstart.py")
+    config: ConfigDict = CONFIG.value
+    values = dict(config.items())
+    study = values.pop("study", None)
+    overrides = config_flags.get_override_values(flags.FLAGS["config"])
+    pinned = {key: value for key, value in overrides.items() if not key.startswith("study.")}
+    base = run_from(values)
+    module = _module(Path(config_flags.get_config_filename(flags.FLAGS["config"])))
+    stages = module.get_stages(config) if hasattr(module, "get_stages") else (Stage("runs", [{}]),)
+    return Experiment(Sweep(base, tuple(stages), pinned), None if study is None else study.to_dict())
+
+
+def _module(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def load_study(workdir: Path) -> dict[str, Any]:
+    """Settings of the study whose sweep lies in a workdir."""
+    path = workdir / "experiment.json"
+    if not path.exists():
+        raise ConfigError(f"--workdir={workdir}: expected the folder of a sweep, with experiment.json; run "
+                          "python -m experiments.run first")
+    study = json.loads(path.read_text())["study"]
+    if study is None:
+        raise ConfigError(f"--workdir={workdir}: its configuration names no study, so there is nothing to analyse; "
+                          "add config.study")
+    return study
+
+
+def study_module(study: dict[str, Any]) -> ModuleType:
+    """The module in experiments/ that the settings name."""
+    known = sorted(path.stem for path in Path(__file__).parent.glob("*.py"))
+    fields.check_key(study.get("name", ""), known, "study.name")
+    return importlib.import_module(f"experiments.{study['name']}")
+
+
+def runs_of(experiment: Experiment) -> list[Run]:
+    """The runs of an experiment's sweep."""
+    return experiment.sweep.runs()

@@ -1,0 +1,293 @@
+"""One run's configuration: frozen dataclasses, converted strictly, validated once, hashed.
+
+A field's metadata says whether it may differ between runs of one compiled program (`traced`) or belongs to the program
+(`static`); nothing else in the code base decides that. Fields have no defaults: a configuration is complete as written.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from scaling import fields
+from scaling.fields import ConfigError, check, static, traced
+
+ACTIVATIONS = ("gelu", "relu2", "swiglu")
+POSITIONS = ("learned", "rotary")
+NORMS = ("layernorm", "rmsnorm")
+OPTIMIZERS = ("adamw",)
+DECAY_CONVENTIONS = ("coupled", "independent")
+DECAYED_PARAMETERS = ("all", "matrices")
+SCHEDULES = ("constant", "cosine", "inverse_sqrt", "linear", "wsd")
+DTYPES = ("bfloat16", "float32", "float64")
+MIXTURE_TOLERANCE = 1e-9
+
+
+@dataclasses.dataclass(frozen=True)
+class Duration:
+    """A length of training in exactly one unit: steps, training tokens, or epochs of the only domain drawn."""
+
+    steps: int | None = traced(None)
+    tokens: float | None = traced(None)
+    epochs: float | None = traced(None)
+
+    def __post_init__(self) -> None:
+        given = {unit: value for unit, value in dataclasses.asdict(self).items() if value is not None}
+        check(len(given) == 1, "duration", given, "exactly one unit", "give one of steps, tokens, epochs")
+        unit, value = next(iter(given.items()))
+        check(0 <= value < math.inf, f"duration.{unit}", value, "finite and not negative", "use 0 or more")
+
+    def in_steps(self, tokens_per_step: int, steps_per_epoch: float | None = None) -> int:
+        """Number of optimizer steps; fractions of a step are rounded up. Epochs need `steps_per_epoch`."""
+        if self.steps is not None:
+            return self.steps
+        if self.tokens is not None:
+            return math.ceil(self.tokens / tokens_per_step)
+        if steps_per_epoch is None:
+            raise ConfigError(
+                f"duration.epochs = {self.epochs}: expected steps or tokens, since the domains of a mixture pass at "
+                "different speeds; draw from one domain alone, or change the unit"
+            )
+        assert self.epochs is not None
+        return math.ceil(self.epochs * steps_per_epoch)
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """Decoder-only transformer. `feedforward_ratio`: hidden width of the feed-forward part over `width`."""
+
+    width: int = static()
+    depth: int = static()
+    heads: int = static()
+    feedforward_ratio: float = static()
+    activation: str = static(choices=ACTIVATIONS)
+    positions: str = static(choices=POSITIONS)
+    norm: str = static(choices=NORMS)
+    tied_head: bool = static()
+    qk_norm: bool = static()
+
+    def __post_init__(self) -> None:
+        for name in ("width", "depth", "heads"):
+            value = getattr(self, name)
+            check(value >= 1, f"model.{name}", value, "1 or more", "use a positive number")
+        divisors = [h for h in range(1, self.width + 1) if self.width % h == 0]
+        check(self.width % self.heads == 0, "model.heads", self.heads, f"a divisor of model.width = {self.width}",
+              f"use one of {divisors}")
+        rotates_pairs = self.positions != "rotary" or (self.width // self.heads) % 2 == 0
+        check(rotates_pairs, "model.heads", self.heads,
+              f"an even width a head for rotary positions (model.width = {self.width})", "change heads or width")
+        check(self.feedforward_ratio * self.width >= 1, "model.feedforward_ratio", self.feedforward_ratio,
+              "a hidden width of 1 or more", "use a larger ratio, such as 4")
+
+    @property
+    def hidden(self) -> int:
+        """Width of the feed-forward hidden layer, rounded to the nearest unit."""
+        return round(self.feedforward_ratio * self.width)
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """What is read. `domains`: name to source. `mixture`: shares by domain, or phases ((start, shares), ...)."""
+
+    domains: tuple[tuple[str, str], ...] = static(convert=fields.pairs)
+    tokenizer: str = static()
+    sequence: int = static()  # tokens predicted a window
+    batch: int = static()  # windows a step
+    mixture: tuple[tuple[float, tuple[tuple[str, float], ...]], ...] = traced(convert=fields.phases)
+    unique_tokens: tuple[tuple[str, int], ...] = traced(convert=fields.pairs)  # domain to limit; {} for no limit
+
+    def __post_init__(self) -> None:
+        names = [name for name, _ in self.domains]
+        check(bool(names), "data.domains", {}, "at least one domain", "name a domain and its source")
+        for name in ("sequence", "batch"):
+            value = getattr(self, name)
+            check(value >= 1, f"data.{name}", value, "1 or more", "use a positive number")
+        starts = [start for start, _ in self.mixture]
+        ordered = bool(starts) and starts[0] == 0 and starts == sorted(set(starts)) and starts[-1] < 1
+        check(ordered, "data.mixture", starts, "phase starts that rise from 0 and stay below 1", "sort the phases")
+        for _, shares in self.mixture:
+            self._check_shares(dict(shares), names)
+        for name, limit in self.unique_tokens:
+            fields.check_key(name, names, "data.unique_tokens")
+            check(limit >= self.sequence, f"data.unique_tokens.{name}", limit,
+                  f"at least one window of data.sequence = {self.sequence} tokens", "raise the limit")
+
+    @staticmethod
+    def _check_shares(shares: Mapping[str, float], names: list[str]) -> None:
+        for name, share in shares.items():
+            fields.check_key(name, names, "data.mixture")
+            check(0 <= share <= 1, f"data.mixture.{name}", share, "a share from 0 to 1", "correct the share")
+        total = sum(shares.values())
+        check(abs(total - 1) <= MIXTURE_TOLERANCE, "data.mixture", dict(shares),
+              f"shares that sum to 1, not {total:.6g}", "scale the shares")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Domain names in the order of the configuration; it fixes the order of every per-domain array."""
+        return tuple(name for name, _ in self.domains)
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.batch * self.sequence
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """AdamW. Decay `coupled`: p -= lr_t λ p; `independent`: p -= (lr_t / peak) λ p, both on `decay_on`.
+
+    `matrices` are the kernels of dense layers: no embedding, norm scale or bias decays.
+    """
+
+    name: str = static(choices=OPTIMIZERS)
+    b1: float = traced()
+    b2: float = traced()
+    eps: float = traced()
+    weight_decay: float = traced()
+    decay_convention: str = traced(choices=DECAY_CONVENTIONS)
+    decay_on: str = static(choices=DECAYED_PARAMETERS)
+    clip_norm: float | None = traced()  # None: no clipping
+
+    def __post_init__(self) -> None:
+        for name in ("b1", "b2"):
+            value = getattr(self, name)
+            check(0 <= value < 1, f"optimizer.{name}", value, "a number in [0, 1)", "use 0.9, 0.95 or 0.999")
+        check(self.eps > 0, "optimizer.eps", self.eps, "positive", "use 1e-8")
+        check(0 <= self.weight_decay < math.inf, "optimizer.weight_decay", self.weight_decay, "finite and not negative",
+              "use 0 for none, or 0.1")
+        check(self.clip_norm is None or self.clip_norm > 0, "optimizer.clip_norm", self.clip_norm, "positive or None",
+              "use 1.0, or None for no clipping")
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """Learning rate over a run: linear warm-up to `peak`, then the named shape down to `floor`, a share of the peak."""
+
+    name: str = traced(choices=SCHEDULES)
+    peak: float = traced()
+    warmup: Duration = traced()
+    floor: float = traced()
+    decay: Duration | None = traced()  # length of the final decay of wsd; None for the others
+
+    def __post_init__(self) -> None:
+        check(self.peak >= 0 and math.isfinite(self.peak), "schedule.peak", self.peak, "finite and not negative",
+              "use a rate such as 1e-3")
+        check(0 <= self.floor <= 1, "schedule.floor", self.floor, "a share of the peak from 0 to 1", "use 0 or 0.1")
+        check(self.name != "constant" or self.floor == 1, "schedule.floor", self.floor,
+              "1.0 for a constant schedule, which never decays", "set floor to 1.0 or name another schedule")
+        check((self.decay is not None) == (self.name == "wsd"), "schedule.decay", self.decay,
+              "a duration for wsd and None for every other schedule", "set or remove schedule.decay")
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """Length, seed and arithmetic of a run. `diverged_above`: training loss, nats/token, that counts as divergence."""
+
+    duration: Duration = traced()
+    seed: int = traced()
+    dtype: str = static(choices=DTYPES)
+    accumulation: int = static()  # microbatches a step
+    z_loss: float = traced()
+    diverged_above: float = traced()
+
+    def __post_init__(self) -> None:
+        check(0 <= self.seed < 2**31, "training.seed", self.seed, "from 0 to 2**31 - 1", "use a small whole number")
+        check(self.accumulation >= 1, "training.accumulation", self.accumulation, "1 or more", "use 1 for none")
+        check(self.z_loss >= 0, "training.z_loss", self.z_loss, "0 or more", "use 0 for none, or 1e-4")
+        check(self.diverged_above > 0, "training.diverged_above", self.diverged_above, "positive", "use 20 nats")
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """When and on how much: `points` log-spaced steps or the listed `steps`; `windows` held-out windows a domain.
+
+    Step 0 (before any update) and the last step are always evaluated.
+    """
+
+    points: int | None = traced()
+    steps: tuple[int, ...] | None = traced(convert=fields.optional_tuple)
+    windows: int = static()
+
+    def __post_init__(self) -> None:
+        given = {"points": self.points, "steps": self.steps}
+        check((self.points is None) != (self.steps is None), "evaluation", given, "exactly one of points and steps",
+              "set the other to None")
+        check(self.points is None or self.points >= 2, "evaluation.points", self.points, "2 or more",
+              "use 2 for the first and the last step")
+        rising = self.steps is None or (all(s >= 0 for s in self.steps) and list(self.steps) == sorted(set(self.steps)))
+        check(rising, "evaluation.steps", self.steps, "rising steps, none negative", "sort them, drop repeats")
+        check(self.windows >= 1, "evaluation.windows", self.windows, "1 or more", "use 64")
+
+
+@dataclasses.dataclass(frozen=True)
+class Parent:
+    """A branch starts after step `at` of run `run_id`, optimizer state kept or reset; the stream of data goes on."""
+
+    run_id: str = traced()
+    at: Duration = traced()
+    optimizer: str = traced(choices=("keep", "reset"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One model trained once under one complete configuration."""
+
+    model: Model = static()
+    data: Data = static()
+    optimizer: Optimizer = static()
+    schedule: Schedule = static()
+    training: Training = static()
+    evaluation: Evaluation = static()
+    parent: Parent | None = traced()
+
+    def __post_init__(self) -> None:
+        check(self.data.batch % self.training.accumulation == 0, "training.accumulation", self.training.accumulation,
+              f"a divisor of data.batch = {self.data.batch}", "change one of the two")
+
+    @functools.cached_property
+    def run_id(self) -> str:
+        """Twelve hex digits: SHA-256 of the canonical JSON of every field, durations in steps where units allow."""
+        canonical = {name: _canonical_section(getattr(self, name), self.data.tokens_per_step)
+                     for name in fields.names(Run) if name != "parent"}
+        if self.parent is not None:
+            canonical["parent"] = dataclasses.asdict(self.parent)  # its step counts in the parent's batches, not ours
+        text = json.dumps(canonical, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @functools.cached_property
+    def program(self) -> Run:
+        """This configuration with traced fields replaced by `fields.TRACED`: the key under which code is compiled."""
+        return fields.without_traced(self)
+
+    def flat(self) -> dict[str, Any]:
+        """Every field by dotted name, nested values as JSON text: one row's worth of columns."""
+        return fields.flatten(self)
+
+    def dump(self) -> dict[str, Any]:
+        """The whole configuration as plain JSON values, accepted back by `run_from`."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+
+@functools.lru_cache(maxsize=65536)
+def _canonical_section(section: Any, tokens_per_step: int) -> Any:
+    if isinstance(section, Duration):
+        if section.epochs is not None:
+            return {"epochs": section.epochs}
+        return {"steps": section.in_steps(tokens_per_step)}
+    if fields.is_section(section):
+        cls: Any = type(section)
+        names = fields.names(cls)
+        return {name: _canonical_section(getattr(section, name), tokens_per_step) for name in names}
+    return section
+
+
+def run_from(values: Mapping[str, Any]) -> Run:
+    """Convert a nested mapping (an `ml_collections.ConfigDict` too) to a `Run`.
+
+    Raises ConfigError for a missing or unknown key (with the nearest valid one), a wrong type or an impossible value.
+    """
+    return fields.convert(Run, values, path="")

@@ -1,0 +1,196 @@
+"""Strict conversion of nested mappings to frozen dataclasses, and what their field metadata says."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import json
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be trained as written: names the field, its value, what was expected and the cure."""
+
+
+class _Traced:
+    def __repr__(self) -> str:
+        return "<traced>"
+
+
+TRACED: Any = _Traced()
+_REQUIRED: Any = object()
+
+
+def _field(vary: str, default: Any, convert: Callable | None, choices: tuple[str, ...] | None) -> Any:
+    metadata = {"vary": vary, "convert": convert, "choices": choices}
+    if default is _REQUIRED:
+        return dataclasses.field(metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def static(default: Any = _REQUIRED, *, convert: Callable | None = None, choices: tuple[str, ...] | None = None) -> Any:
+    """A field that belongs to the compiled program. For a nested section: the section's own fields decide."""
+    return _field("static", default, convert, choices)
+
+
+def traced(default: Any = _REQUIRED, *, convert: Callable | None = None, choices: tuple[str, ...] | None = None) -> Any:
+    """A field in which the runs of one program may differ."""
+    return _field("traced", default, convert, choices)
+
+
+def check(condition: bool, name: str, value: Any, expected: str, cure: str) -> None:
+    """Raise ConfigError unless `condition` holds."""
+    if not condition:
+        raise ConfigError(f"{name} = {value!r}: expected {expected}; {cure}")
+
+
+def check_key(key: str, known: Iterable[str], where: str) -> None:
+    """Raise ConfigError unless `key` is known, naming the nearest known one."""
+    known = list(known)
+    if key not in known:
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(known)}"
+        raise ConfigError(f"{where}: unknown key {key!r}; {hint}")
+
+
+@functools.cache
+def names(cls: Any) -> tuple[str, ...]:
+    """Field names of a dataclass, in order."""
+    return tuple(field.name for field in dataclasses.fields(cls))
+
+
+@functools.cache
+def _types(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+@functools.cache
+def _metadata(cls: type) -> dict[str, Mapping[str, Any]]:
+    return {field.name: field.metadata for field in dataclasses.fields(cls)}
+
+
+def is_section(value: Any) -> bool:
+    """Whether a value is an instance of a dataclass."""
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def convert(cls: type, values: Any, path: str) -> Any:
+    """Build `cls` from a mapping (or return an instance as it is); every field must be there, and no other."""
+    if isinstance(values, cls):
+        return values
+    where = path or "config"
+    if not isinstance(values, Mapping) and not hasattr(values, "items"):
+        raise ConfigError(f"{where} = {values!r}: expected a mapping with the keys {', '.join(names(cls))}")
+    given = dict(values.items())
+    for key in given:
+        check_key(key, names(cls), where)
+    required = [f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING]
+    missing = [name for name in required if name not in given]
+    check(not missing, where, sorted(given), f"every key of {', '.join(names(cls))}", f"add {', '.join(missing)}")
+    prefix = f"{path}." if path else ""
+    return cls(**{key: convert_field(cls, key, value, prefix + key) for key, value in given.items()})
+
+
+def convert_field(cls: type, key: str, value: Any, path: str) -> Any:
+    """Convert and type-check one field's value."""
+    metadata, annotation = _metadata(cls)[key], _types(cls)[key]
+    if metadata["convert"] is not None:
+        value = metadata["convert"](value, path)
+    value = _typed(annotation, value, path)
+    choices = metadata["choices"]
+    if choices is not None and value not in choices:
+        near = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.3)
+        raise ConfigError(f"{path} = {value!r}: expected one of {', '.join(choices)}"
+                          + (f"; did you mean {near[0]!r}?" if near else ""))
+    return value
+
+
+def _typed(annotation: Any, value: Any, path: str) -> Any:
+    if isinstance(annotation, types.UnionType):
+        options = [option for option in annotation.__args__ if option is not type(None)]
+        return None if value is None else _typed(options[0], value, path)
+    if dataclasses.is_dataclass(annotation):
+        return convert(typing.cast(type, annotation), value, path)
+    origin = typing.get_origin(annotation)
+    if origin is tuple:
+        element, *rest = typing.get_args(annotation)
+        if not isinstance(value, (tuple, list)):
+            raise ConfigError(f"{path} = {value!r}: expected a sequence")
+        elements = [element] * len(value) if rest == [...] else [element, *rest]
+        return tuple(_typed(kind, item, path) for kind, item in zip(elements, value, strict=True))
+    if annotation is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if annotation is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if not isinstance(value, annotation) or (annotation is not bool and isinstance(value, bool)):
+        wanted = annotation.__name__
+        raise ConfigError(f"{path} = {value!r}: expected {wanted}, not {type(value).__name__}; write a {wanted}")
+    return value
+
+
+def pairs(value: Any, path: str) -> tuple:
+    """Turn a mapping into ordered pairs, so that the section stays hashable."""
+    if isinstance(value, (tuple, list)):
+        return tuple((name, item) for name, item in value)
+    if not hasattr(value, "items"):
+        raise ConfigError(f"{path} = {value!r}: expected a mapping from domain names; write a dict")
+    return tuple((name, item) for name, item in value.items())
+
+
+def phases(value: Any, path: str) -> tuple:
+    """Turn one set of shares, or a sequence of (start fraction, shares), into phases with shares sorted by name."""
+    listed = value if isinstance(value, (tuple, list)) else ((0.0, value),)
+    try:
+        return tuple((start, tuple(sorted(pairs(shares, path)))) for start, shares in listed)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(
+            f"{path} = {value!r}: expected shares by domain, or phases ((start fraction, shares), ...)"
+        ) from error
+
+
+def optional_tuple(value: Any, path: str) -> tuple | None:
+    """A tuple from any sequence; None stays None."""
+    if value is not None and not isinstance(value, (tuple, list)):
+        raise ConfigError(f"{path} = {value!r}: expected a sequence of steps or None; write a tuple")
+    return None if value is None else tuple(value)
+
+
+def without_traced(section: Any) -> Any:
+    """A copy of a dataclass with its traced fields replaced by TRACED, nested sections included."""
+    cls: Any = type(section)
+    copy = object.__new__(cls)
+    for name, metadata in _metadata(cls).items():
+        value = getattr(section, name)
+        if metadata["vary"] == "traced":
+            value = TRACED
+        elif is_section(value):
+            value = _static_part(value)
+        object.__setattr__(copy, name, value)
+    return copy
+
+
+_static_part = functools.lru_cache(maxsize=4096)(without_traced)
+
+
+@functools.lru_cache(maxsize=65536)
+def _flat_section(section: Any, prefix: str) -> dict[str, Any]:
+    columns: dict[str, Any] = {}
+    cls: Any = type(section)
+    for name in names(cls):
+        value = getattr(section, name)
+        if is_section(value):
+            columns |= _flat_section(value, f"{prefix}{name}.")
+        else:
+            columns[f"{prefix}{name}"] = json.dumps(value) if isinstance(value, tuple) else value
+    return columns
+
+
+def flatten(section: Any) -> dict[str, Any]:
+    """Every field by dotted name; tuples as JSON text."""
+    return dict(_flat_section(section, ""))

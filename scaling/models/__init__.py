@@ -1,0 +1,1 @@
+"""Flax modules and their parts, parameter and FLOP counts."""

@@ -1,0 +1,25 @@
+"""Rotary position embedding."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax import Array
+
+BASE = 10_000.0
+
+
+def rotate(x_GxSxE: Array) -> Array:
+    """Rotary embedding (Su et al. 2021, arXiv 2104.09864), halves convention: (x1, x2) -> (x1 c - x2 s, x2 c + x1 s).
+
+    E is the width of a head, c and s the cosine and sine of position × BASE^(-2i/E).
+    """
+    _, positions, head_width = x_GxSxE.shape
+    half = head_width // 2
+    frequency_1xH = BASE ** (-jnp.arange(half, dtype=jnp.float32) / half)[None, :]
+    angle_SxH = jnp.arange(positions, dtype=jnp.float32)[:, None] * frequency_1xH
+    cos_1xSxH = jnp.cos(angle_SxH)[None].astype(x_GxSxE.dtype)
+    sin_1xSxH = jnp.sin(angle_SxH)[None].astype(x_GxSxE.dtype)
+    x1_GxSxH, x2_GxSxH = x_GxSxE[..., :half], x_GxSxE[..., half:]
+    return jnp.concatenate(
+        [x1_GxSxH * cos_1xSxH - x2_GxSxH * sin_1xSxH, x2_GxSxH * cos_1xSxH + x1_GxSxH * sin_1xSxH], axis=-1
+    )

@@ -1,0 +1,64 @@
+"""The decoder-only transformer. Letters: B batch, S sequence, N = B × S tokens, D width, V vocabulary."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+from scaling import config
+from scaling.models.attention import Attention
+from scaling.models.feedforward import FeedForward
+from scaling.models.normalization import normalization
+
+EMBEDDING_STD = 0.02
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + feedforward(norm(x)); output kernels scaled by 1/√(2 depth) as in GPT-2."""
+
+    config: config.Model
+    sequence: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x_NxD: Array) -> Array:
+        c = self.config
+        output_scale = (2 * c.depth) ** -0.5
+        h_NxD = normalization(c.norm, self.dtype, "attention_norm")(x_NxD)
+        x_NxD = x_NxD + Attention(
+            heads=c.heads, sequence=self.sequence, rotary=c.positions == "rotary",
+            qk_norm=c.norm if c.qk_norm else None, output_scale=output_scale, dtype=self.dtype, name="attention",
+        )(h_NxD)
+        h_NxD = normalization(c.norm, self.dtype, "feedforward_norm")(x_NxD)
+        return x_NxD + FeedForward(c.hidden, c.activation, output_scale, self.dtype, name="feedforward")(h_NxD)
+
+
+class Transformer(nn.Module):
+    """Next-token logits of pre-norm blocks: tokens_BxS -> logits_NxV, in at least float32."""
+
+    config: config.Model
+    vocabulary: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, tokens_BxS: Array) -> Array:
+        c, (batch, sequence) = self.config, tokens_BxS.shape
+        param_dtype = jnp.promote_types(self.dtype, jnp.float32)
+        init = nn.initializers.normal(EMBEDDING_STD)
+        embed = nn.Embed(self.vocabulary, c.width, dtype=self.dtype, param_dtype=param_dtype, embedding_init=init,
+                         name="embedding")
+        x_NxD = embed(tokens_BxS.reshape(batch * sequence))
+        if c.positions == "learned":
+            positions_SxD = self.param("positions", init, (sequence, c.width), param_dtype)
+            x_NxD = x_NxD + jnp.tile(positions_SxD, (batch, 1)).astype(self.dtype)
+        for layer in range(c.depth):
+            x_NxD = Block(c, sequence, self.dtype, name=f"block_{layer}")(x_NxD)
+        x_NxD = normalization(c.norm, self.dtype, "final_norm")(x_NxD)
+        if c.tied_head:
+            logits_NxV = embed.attend(x_NxD)
+        else:
+            head_init = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
+            logits_NxV = nn.Dense(self.vocabulary, use_bias=False, kernel_init=head_init, dtype=self.dtype,
+                                  param_dtype=param_dtype, name="head")(x_NxD)
+        return logits_NxV.astype(param_dtype)

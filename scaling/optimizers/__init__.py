@@ -1,0 +1,1 @@
+"""Optimizers that optax lacks, parameter groups, learning-rate schedules."""

@@ -1,0 +1,147 @@
+"""From runs to packs: what trains together, in which order, and what each pack must keep for its branches."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scaling.config import Run
+from scaling.fields import ConfigError
+from scaling.store import replace_durably
+from scaling.training.tables import Windows, evaluation_steps, horizon, in_steps, learning_rates, window_limits
+
+
+@dataclasses.dataclass(frozen=True)
+class Width:
+    """How many runs a pack holds at most, how many are vmapped at a time, over how many devices one run is split."""
+
+    lanes: int
+    vmap: int
+    data: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Pack:
+    """Runs of one program, horizon and evaluation steps, trained together. Once planned in a workdir, a pack stays."""
+
+    pack_id: str
+    run_ids: tuple[str, ...]
+    width: Width
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Runs that may share packs: one program, generation, horizon and list of evaluation steps."""
+
+    program: Run
+    generation: int
+    steps: int
+    evaluations: tuple[int, ...]
+
+
+def generations(runs: Sequence[Run]) -> dict[str, int]:
+    """Generation of each run by run_id: 0 for a trunk, its parent's plus one for a branch.
+
+    Raises ConfigError for a parent that is not in the sweep and for parents that form a cycle.
+    """
+    by_id = {run.run_id: run for run in runs}
+    found: dict[str, int] = {}
+    for run in runs:
+        chain: list[Run] = []
+        while run.run_id not in found and run.parent is not None:
+            if run in chain:
+                raise ConfigError(f"parent.run_id = {run.parent.run_id!r}: the parents of run {run.run_id} form a "
+                                  "cycle; break it")
+            chain.append(run)
+            if run.parent.run_id not in by_id:
+                raise ConfigError(f"parent.run_id = {run.parent.run_id!r}: expected a run of this sweep (run "
+                                  f"{run.run_id} branches from it); add the parent to the sweep")
+            run = by_id[run.parent.run_id]
+        found.setdefault(run.run_id, 0)
+        for child in reversed(chain):
+            assert child.parent is not None
+            found[child.run_id] = found[child.parent.run_id] + 1
+    return found
+
+
+def check_run(run: Run, parent: Run | None, windows: Windows) -> None:
+    """Refuse before any compute what only the corpus or the parent can tell: windows, horizons, branch steps."""
+    window_limits(run, windows)
+    learning_rates(run, horizon(run, windows), windows)
+    if run.parent is None or parent is None:
+        return
+    at, steps = in_steps(parent, run.parent.at, windows), horizon(parent, windows)
+    if not 1 <= at <= steps:
+        raise ConfigError(f"parent.at = {at} steps: expected 1 to {steps}, the length of parent {parent.run_id}; "
+                          "branch earlier or train the parent longer")
+    if parent.model != run.model or parent.data.tokenizer != run.data.tokenizer:
+        raise ConfigError(f"parent.run_id = {parent.run_id!r}: expected a parent with the model and tokenizer of run "
+                          f"{run.run_id}; a branch may change data, schedule and training only")
+    keeps = run.parent.optimizer == "keep"
+    if keeps and (parent.optimizer.name != run.optimizer.name or parent.training.dtype != run.training.dtype):
+        raise ConfigError(f"parent.optimizer = 'keep': expected optimizer {parent.optimizer.name!r} in "
+                          f"{parent.training.dtype} as in parent {parent.run_id}; use the same, or 'reset'")
+    if parent.data.names != run.data.names or parent.data.sequence != run.data.sequence:
+        raise ConfigError(f"parent.run_id = {parent.run_id!r}: expected the same data.domains and data.sequence as run "
+                          f"{run.run_id}, whose stream of data goes on from it; name all domains in the parent too")
+
+
+def groups(runs: Sequence[Run], windows: Mapping[Run, Windows]) -> dict[Group, list[Run]]:
+    """Runs by what they can share a pack in, parents' generations first, otherwise in the sweep's order."""
+    by_id = {run.run_id: run for run in runs}
+    generation = generations(runs)
+    checked: set[Any] = set()
+    found: dict[Group, list[Run]] = {}
+    for run in sorted(runs, key=lambda run: generation[run.run_id]):
+        corpus_windows = windows[run.program]
+        parent = by_id[run.parent.run_id] if run.parent is not None else None
+        facts = (run.program, run.data, run.schedule, run.training.duration, run.parent)
+        if facts not in checked:
+            check_run(run, parent, corpus_windows)
+            checked.add(facts)
+        steps = horizon(run, corpus_windows)
+        group = Group(run.program, generation[run.run_id], steps, evaluation_steps(run, steps))
+        found.setdefault(group, []).append(run)
+    return found
+
+
+def packs_of(runs: Iterable[Run], width: Width) -> list[Pack]:
+    """Cut one group's runs into packs of at most `width.lanes`."""
+    ids = [run.run_id for run in runs]
+    parts = [tuple(ids[start:start + width.lanes]) for start in range(0, len(ids), width.lanes)]
+    return [Pack(hashlib.sha256(json.dumps(part).encode()).hexdigest()[:12], part, width) for part in parts]
+
+
+class Manifest:
+    """The packs of a workdir, in order of planning, in one JSON file. A resumed or widened sweep only adds to it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        listed = json.loads(path.read_text()) if path.exists() else []
+        self.packs = [Pack(p["pack_id"], tuple(p["run_ids"]), Width(**p["width"])) for p in listed]
+
+    def extend(self, grouped: Mapping[Group, Sequence[Run]], width_of: Callable[[Group, int], Width]) -> None:
+        """Plan packs for the runs that have none; `width_of(group, number of runs)` decides how wide."""
+        planned = {run_id for pack in self.packs for run_id in pack.run_ids}
+        before = len(self.packs)
+        for group, runs in grouped.items():
+            missing = [run for run in runs if run.run_id not in planned]
+            if missing:
+                self.packs += packs_of(missing, width_of(group, len(missing)))
+        if len(self.packs) > before:
+            text = json.dumps([dataclasses.asdict(pack) for pack in self.packs], indent=1)
+            replace_durably(self.path, lambda path: path.write_text(text))
+
+
+def branch_points(runs: Iterable[Run], by_id: Mapping[str, Run], windows: Mapping[Run, Windows]) -> dict[str, set[int]]:
+    """Steps of each parent, by run_id, at which these runs branch."""
+    points: dict[str, set[int]] = {}
+    for run in runs:
+        if run.parent is not None:
+            parent = by_id[run.parent.run_id]
+            points.setdefault(parent.run_id, set()).add(in_steps(parent, run.parent.at, windows[parent.program]))
+    return points

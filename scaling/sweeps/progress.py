@@ -1,0 +1,66 @@
+"""Live progress of a sweep: runs done, tokens a second, time left, runs that diverged."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+PLAIN_SECONDS = 10.0  # between lines where there is no terminal
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+class Tally:
+    """Counts of a sweep in progress. Work is weighed in FLOPs, so that time left is right when runs differ in size."""
+
+    def __init__(self, runs: int, flops: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.runs, self.flops, self.clock = runs, flops, clock
+        self.done = self.diverged = 0
+        self.tokens = self.worked = 0.0
+        self.begin = clock()
+
+    def work(self, tokens: float, flops: float) -> None:
+        """Count training done since the last call."""
+        self.tokens += tokens
+        self.worked += flops
+
+    def finish(self, runs: int, diverged: int) -> None:
+        """Count runs that ended."""
+        self.done += runs
+        self.diverged += diverged
+
+    def line(self) -> str:
+        """One line for a person."""
+        elapsed = max(self.clock() - self.begin, 1e-9)
+        left = elapsed * (self.flops / self.worked - 1) if self.worked else None
+        return (f"{self.done}/{self.runs} runs, {self.tokens / elapsed:,.0f} tokens/s, "
+                f"{_clock(left) + ' left' if left is not None else 'starting'}, {self.diverged} diverged")
+
+
+@contextlib.contextmanager
+def shown(tally: Tally) -> Iterator[Callable[[], None]]:
+    """A live bar on a terminal, else a line every few seconds; yields a function to call after each change."""
+    console = Console(file=sys.stderr)
+    if not console.is_terminal:
+        last = [-PLAIN_SECONDS]
+
+        def say() -> None:
+            if time.monotonic() - last[0] >= PLAIN_SECONDS:
+                last[0] = time.monotonic()
+                print(tally.line(), file=sys.stderr, flush=True)
+
+        yield say
+        print(tally.line(), file=sys.stderr, flush=True)
+        return
+    with Progress(BarColumn(), TextColumn("{task.description}"), console=console) as bar:
+        task = bar.add_task(tally.line(), total=tally.flops or 1.0)
+        yield lambda: bar.update(task, description=tally.line(), completed=tally.worked)

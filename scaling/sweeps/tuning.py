@@ -1,0 +1,125 @@
+"""How wide to train: measured on the devices at hand, once a program and device, and remembered."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import jax
+
+from scaling.config import Run
+from scaling.store import replace_durably
+from scaling.sweeps.plan import Width
+from scaling.sweeps.workbench import Workbench
+from scaling.training.loop import PackJob, PackRun
+from scaling.training.tables import run_tables
+from scaling.training.trainer import CHUNK
+
+MOST_RUNS_A_DEVICE = 64
+MEMORY_SHARE = 0.8  # of what the device reports free
+MEASURED_SECONDS = 0.2
+
+
+@dataclasses.dataclass(frozen=True)
+class Speed:
+    """A measured width: seconds that one step of one run takes in a full pack, bytes a device at the peak."""
+
+    width: Width
+    seconds_per_step: float
+    bytes_per_device: int
+    compile_seconds: float
+
+
+def device_memory() -> int:
+    """Bytes that one device may take: what it reports, or its share of the machine's memory."""
+    devices = jax.local_devices()
+    stats = devices[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return int(stats["bytes_limit"])
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // len(devices)
+
+
+def split(program: Run, runs: int, devices: int) -> int:
+    """Over how many devices to split one run: 1, unless there are fewer runs than devices."""
+    microbatch = program.data.batch // program.training.accumulation
+    fitting = [d for d in range(1, devices // runs + 1)
+               if devices % d == 0 and microbatch % d == 0 and program.evaluation.windows % d == 0]
+    return max(fitting, default=1)
+
+
+def candidates(per_row: int, accelerator: bool) -> Iterator[int]:
+    """Runs vmapped at a time, in the order tried: narrow first on CPU, where vmap rarely wins; wide first elsewhere."""
+    narrow = [1]
+    while narrow[-1] * 4 <= per_row:
+        narrow.append(narrow[-1] * 4)
+    yield from ([per_row, *reversed([v for v in narrow if v < per_row])] if accelerator else narrow)
+
+
+class Tuner:
+    """Chooses widths; measured speeds are kept in one JSON file a program, device and size of group."""
+
+    def __init__(self, bench: Workbench) -> None:
+        self.bench, self.folder = bench, bench.cache / "widths"
+
+    def speed(self, runs: Sequence[Run]) -> Speed:
+        """Speed of the best width for packs of these runs, which share a program; measured unless remembered."""
+        path = self._path(runs[0].program, len(runs))
+        if path.exists():
+            record = json.loads(path.read_text())
+            return Speed(Width(**record.pop("width")), **record)
+        speed = self._climb(runs)
+        replace_durably(path, lambda temporary: temporary.write_text(json.dumps(dataclasses.asdict(speed), indent=1)))
+        return speed
+
+    def _path(self, program: Run, runs: int) -> Path:
+        device = jax.local_devices()[0]
+        facts = [repr(program), runs, device.device_kind, len(jax.local_devices()), jax.__version__,
+                 self.bench.corpus(program).checksum]
+        return self.folder / f"{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]}.json"
+
+    def _climb(self, runs: Sequence[Run]) -> Speed:
+        """Try widths while they get faster; halve the runs a device while the program takes too much memory."""
+        program, devices = runs[0].program, len(jax.local_devices())
+        data = split(program, len(runs), devices)
+        rows = devices // data
+        per_row = min(-(-len(runs) // rows), MOST_RUNS_A_DEVICE)
+        best: Speed | None = None
+        for vmap in candidates(per_row, jax.default_backend() != "cpu"):
+            speed = self._fitting(runs, rows, per_row, vmap, data)
+            if best is not None and speed.seconds_per_step >= best.seconds_per_step:
+                break
+            best = speed
+        assert best is not None
+        return best
+
+    def _fitting(self, runs: Sequence[Run], rows: int, per_row: int, vmap: int, data: int) -> Speed:
+        while True:
+            vmap = min(vmap, per_row)
+            speed = self._measure(runs, Width(rows * -(-per_row // vmap) * vmap, vmap, data))
+            if speed.bytes_per_device <= MEMORY_SHARE * device_memory() or per_row == 1:
+                return speed
+            per_row //= 2
+
+    def _measure(self, runs: Sequence[Run], width: Width) -> Speed:
+        """Time a few steps of a full pack, compiled before the clock starts."""
+        program = runs[0].program
+        trainer, windows = self.bench.trainer(program, width), self.bench.windows(program)
+        chosen = [runs[i % len(runs)] for i in range(width.lanes)]
+        tables = [run_tables(run, windows, (0,) * len(windows.by_domain)) for run in chosen]
+        pack = PackRun(trainer, PackJob(chosen, range(width.lanes), tables, windows, (), {}, None))
+        begin = time.perf_counter()
+        state = jax.block_until_ready(pack.advance(pack.start(), 0, 1))
+        compile_seconds = time.perf_counter() - begin
+        steps, horizon = 1, min(CHUNK, min(len(table.learning_rate_T) for table in tables))
+        while True:
+            begin = time.perf_counter()
+            state = jax.block_until_ready(pack.advance(state, 0, steps))
+            seconds = time.perf_counter() - begin
+            if seconds >= MEASURED_SECONDS or steps == horizon:
+                return Speed(width, seconds / steps / width.lanes, trainer.memory(), compile_seconds)
+            steps = min(horizon, max(steps + 1, int(steps * 1.5 * MEASURED_SECONDS / seconds)))

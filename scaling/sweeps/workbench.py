@@ -1,0 +1,75 @@
+"""What runs need beside their configuration: the corpus of a program, its devices, its compiled trainers."""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from scaling.config import Run
+from scaling.data.batches import Tokens, device_tokens
+from scaling.data.corpus import Corpus, load_corpus
+from scaling.sweeps.plan import Width
+from scaling.training.state import TrainState, initial_state
+from scaling.training.tables import Windows
+from scaling.training.trainer import Layout, PackTrainer
+
+
+def cache_folder() -> Path:
+    """Where corpora, compiled programs and measured widths are kept: $SCALING_CACHE, or ~/.cache/scaling."""
+    return Path(os.environ.get("SCALING_CACHE") or Path.home() / ".cache" / "scaling")
+
+
+class Workbench:
+    """Loads each corpus once, and keeps one trainer a program and width."""
+
+    def __init__(self, cache: Path) -> None:
+        self.cache = cache
+        self._trainers: dict[tuple[Run, Width], PackTrainer] = {}
+
+    @functools.lru_cache(maxsize=8)  # noqa: B019  a workbench lives as long as its process
+    def _corpus(self, domains: tuple[tuple[str, str], ...], tokenizer: str) -> tuple[Corpus, Tokens]:
+        corpus = load_corpus(dict(domains), tokenizer, self.cache)
+        return corpus, device_tokens(corpus)
+
+    def corpus(self, program: Run) -> Corpus:
+        """The tokenized corpus of a program."""
+        return self._corpus(program.data.domains, program.data.tokenizer)[0]
+
+    def windows(self, program: Run) -> Windows:
+        """Training windows that each domain holds."""
+        corpus = self.corpus(program)
+        counts_K = corpus.windows(program.data.sequence)
+        return Windows(tuple(zip(corpus.names, counts_K.tolist(), strict=True)))
+
+    def bytes_per_token(self, program: Run) -> np.ndarray:
+        """Bytes a held-out target token stands for, float64[K]."""
+        return self.corpus(program).bytes_per_token(program.data.sequence, program.evaluation.windows)
+
+    def layout(self, width: Width) -> Layout:
+        """The width on the devices at hand: as many as divide it evenly."""
+        rows = len(jax.local_devices()) // width.data
+        fitting = [n for n in range(1, rows + 1) if width.lanes % (n * width.vmap) == 0]
+        return Layout(width.lanes, width.vmap, max(fitting) * width.data, width.data)
+
+    def trainer(self, program: Run, width: Width) -> PackTrainer:
+        """The compiled trainer of a program at a width."""
+        key = (program, width)
+        if key not in self._trainers:
+            corpus, tokens = self._corpus(program.data.domains, program.data.tokenizer)
+            validation = corpus.validation_windows(program.data.sequence, program.evaluation.windows)
+            self._trainers[key] = PackTrainer(program, corpus.vocabulary, tokens, validation, self.layout(width))
+        return self._trainers[key]
+
+    def forget(self, program: Run) -> None:
+        """Let go of a program's trainers and their device memory, once no pack needs them."""
+        for key in [key for key in self._trainers if key[0] == program]:
+            del self._trainers[key]
+
+    def template(self, program: Run) -> TrainState:
+        """Shapes of one run's state."""
+        vocabulary = self.corpus(program).vocabulary
+        return jax.eval_shape(functools.partial(initial_state, program, vocabulary), np.int32(0))

@@ -1,0 +1,1 @@
+"""The pure train step, evaluation, the vectorised pack trainer and its checkpoints."""

@@ -1,0 +1,85 @@
+"""The state of one run in training, and of a pack of them with a leading axis."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from scaling.config import Run
+from scaling.models.transformer import Transformer
+from scaling.optimizers.build import OptimizerValues, build
+
+INIT, DATA = 0, 1  # purposes folded into a run's key
+Values = Any  # a numpy array on the host, a jax array on devices
+
+
+class Hyperparameters(NamedTuple):
+    """Values in which runs of one program differ and that hold for a whole run; K domains."""
+
+    seed: Values  # int32
+    optimizer: OptimizerValues
+    z_loss: Values
+    diverged_above: Values
+    windows_K: Values  # int32, training windows a domain may give
+
+
+class Tables(NamedTuple):
+    """Values that change from step to step, for C consecutive steps."""
+
+    learning_rate_C: Values
+    drawn_CxK: Values  # int32, windows each domain gave before the step
+    counts_CxK: Values  # int32, windows it gives at the step; a row sums to the batch
+
+
+class Metrics(NamedTuple):
+    """Sums over the steps since the last log, per run."""
+
+    steps: Array
+    loss: Array  # nats/token
+    loss_squared: Array
+    gradient_norm: Array
+
+    @classmethod
+    def zeros(cls, dtype: jnp.dtype) -> Metrics:
+        return cls(*(jnp.zeros((), dtype) for _ in cls._fields))
+
+
+class TrainState(NamedTuple):
+    """All that a run carries from step to step. Randomness needs no state: it is folded from seed, purpose and step."""
+
+    params: Any
+    optimizer: Any
+    step: Array  # int32, updates done in this run
+    diverged_at: Array  # int32, the step whose loss or gradient was refused; -1 while the run is sound
+    metrics: Metrics
+
+
+def model_of(program: Run, vocabulary: int) -> Transformer:
+    """The Flax module of a program."""
+    return Transformer(program.model, vocabulary, jnp.dtype(program.training.dtype))
+
+
+def initial_state(program: Run, vocabulary: int, seed: Array) -> TrainState:
+    """Fresh parameters from the run's seed, fresh optimizer state, step 0."""
+    key = jax.random.fold_in(jax.random.key(seed), INIT)
+    tokens_1xS = jnp.zeros((1, program.data.sequence), jnp.int32)
+    params = model_of(program, vocabulary).init(key, tokens_1xS)["params"]
+    float_dtype = jnp.promote_types(program.training.dtype, jnp.float32)
+    return TrainState(params, initial_optimizer_state(program, params), jnp.int32(0), jnp.int32(-1),
+                      Metrics.zeros(float_dtype))
+
+
+def branch_state(program: Run, parent: TrainState, reset_optimizer: bool) -> TrainState:
+    """The parent's parameters, its optimizer state or a fresh one, and counters at zero."""
+    optimizer = initial_optimizer_state(program, parent.params) if reset_optimizer else parent.optimizer
+    return TrainState(parent.params, optimizer, jnp.int32(0), jnp.int32(-1),
+                      jax.tree.map(jnp.zeros_like, parent.metrics))
+
+
+def initial_optimizer_state(program: Run, params: Any) -> Any:
+    """Optimizer state of `params`; it does not depend on the optimizer's values."""
+    nothing = jnp.zeros(())
+    return build(program.optimizer, OptimizerValues(*(nothing for _ in OptimizerValues._fields)), nothing).init(params)

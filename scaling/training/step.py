@@ -1,0 +1,73 @@
+"""The pure train step. B batch, S sequence, N = B × S tokens, V vocabulary, K domains, A microbatches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array, lax
+
+from scaling.config import Run
+from scaling.data.batches import Tokens, batch
+from scaling.optimizers.build import build
+from scaling.training.state import DATA, Hyperparameters, Metrics, Tables, TrainState, model_of
+
+DATA_AXIS = "data"
+
+
+def token_losses(logits_NxV: Array, targets_N: Array) -> tuple[Array, Array]:
+    """Cross-entropy -log p(target) in nats, and log Z, both [N]; picking by comparison fuses, a gather does not."""
+    log_z_N = jax.nn.logsumexp(logits_NxV, axis=-1)
+    hit_NxV = targets_N[:, None] == jnp.arange(logits_NxV.shape[-1], dtype=targets_N.dtype)[None, :]
+    return log_z_N - jnp.sum(jnp.where(hit_NxV, logits_NxV, 0), axis=-1), log_z_N
+
+
+def loss_fn(program: Run, vocabulary: int, params: Any, tokens_BxT: Array, z_loss: Array) -> tuple[Array, Array]:
+    """(objective, cross-entropy), means over tokens; the objective adds z_loss · log²Z (2204.02311); T = S + 1."""
+    logits_NxV: Any = model_of(program, vocabulary).apply({"params": params}, tokens_BxT[:, :-1])
+    loss_N, log_z_N = token_losses(logits_NxV, tokens_BxT[:, 1:].reshape(-1))
+    loss = jnp.mean(loss_N)
+    return loss + z_loss * jnp.mean(jnp.square(log_z_N)), loss
+
+
+def gradients(program: Run, vocabulary: int, params: Any, tokens_AxBxT: Array, z_loss: Array) -> tuple[Any, Array]:
+    """Gradient of the objective and cross-entropy, averaged over A microbatches of equal size."""
+    grad_fn = jax.grad(loss_fn, argnums=2, has_aux=True)
+    if len(tokens_AxBxT) == 1:
+        return grad_fn(program, vocabulary, params, tokens_AxBxT[0], z_loss)
+
+    def add(sums: tuple[Any, Array], tokens_BxT: Array) -> tuple[tuple[Any, Array], None]:
+        return jax.tree.map(jnp.add, sums, grad_fn(program, vocabulary, params, tokens_BxT, z_loss)), None
+
+    zeros = jax.tree.map(jnp.zeros_like, (params, z_loss))
+    sums, _ = lax.scan(add, zeros, tokens_AxBxT)
+    return jax.tree.map(lambda x: x / len(tokens_AxBxT), sums)
+
+
+def train_step(
+    program: Run, vocabulary: int, data_shards: int, hyper: Hyperparameters, at: Tables, tokens: Tokens,
+    state: TrainState,
+) -> TrainState:
+    """One update from one row of the tables; a refused loss or gradient marks the run and changes nothing else."""
+    slots_B = jnp.arange(program.data.batch // data_shards, dtype=jnp.int32)
+    if data_shards > 1:
+        slots_B = slots_B * data_shards + lax.axis_index(DATA_AXIS).astype(jnp.int32)
+    key = jax.random.fold_in(jax.random.key(hyper.seed), DATA)
+    tokens_BxT = batch(tokens, key, hyper.windows_K, at.drawn_CxK, at.counts_CxK, slots_B, program.data.sequence)
+    tokens_AxBxT = tokens_BxT.reshape(program.training.accumulation, -1, program.data.sequence + 1)
+    grads, loss = gradients(program, vocabulary, state.params, tokens_AxBxT, hyper.z_loss)
+    if data_shards > 1:
+        grads, loss = lax.pmean((grads, loss), DATA_AXIS)
+    norm = optax.global_norm(grads)
+    sound = jnp.isfinite(norm) & (loss <= hyper.diverged_above)
+    updates, optimizer = build(program.optimizer, hyper.optimizer, at.learning_rate_C).update(
+        grads, state.optimizer, state.params)
+    params = optax.apply_updates(state.params, updates)
+    params, optimizer = jax.tree.map(lambda new, old: jnp.where(sound, new, old), (params, optimizer),
+                                     (state.params, state.optimizer))
+    seen = Metrics(jnp.ones_like(loss), loss, loss**2, norm)
+    return TrainState(
+        params, optimizer, state.step + sound.astype(jnp.int32), jnp.where(sound, -1, state.step + 1),
+        jax.tree.map(lambda total, value: jnp.where(sound, total + value, total), state.metrics, seen))

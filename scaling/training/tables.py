@@ -1,0 +1,121 @@
+"""From configurations to the arrays that a program takes: horizons in steps, per-step tables, per-run values."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from scaling.config import Duration, Run
+from scaling.data import mixing
+from scaling.fields import ConfigError, check
+from scaling.optimizers.build import OptimizerValues
+from scaling.optimizers.schedules import multipliers
+from scaling.training.state import Hyperparameters, Tables
+
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+    """Training windows that each domain of a corpus holds at one sequence length, by name."""
+
+    by_domain: tuple[tuple[str, int], ...]
+
+    @functools.cached_property
+    def array_K(self) -> np.ndarray:
+        return np.array([count for _, count in self.by_domain], np.int32)
+
+
+def window_limits(run: Run, windows: Windows) -> np.ndarray:
+    """Windows that a run may draw from each domain, int32[K], its unique-token limits applied.
+
+    Raises ConfigError when a domain that the run draws from holds no window.
+    """
+    for name, count in windows.by_domain:
+        drawn = any(dict(shares).get(name, 0) > 0 for _, shares in run.data.mixture)
+        check(count > 0 or not drawn, "data.sequence", run.data.sequence,
+              f"at most the training text of domain {name!r}, which is shorter", "shorten it or add text to the domain")
+    return mixing.window_limits(windows.array_K, run.data.unique_tokens, run.data.names, run.data.sequence)
+
+
+def in_steps(run: Run, duration: Duration, windows: Windows) -> int:
+    """A duration of this run in optimizer steps; an epoch is one pass over the only domain that the run draws from."""
+    steps_per_epoch = None
+    drawn = {name for _, shares in run.data.mixture for name, share in shares if share > 0}
+    if duration.epochs is not None and len(drawn) == 1:
+        limit = window_limits(run, windows)[run.data.names.index(drawn.pop())]
+        steps_per_epoch = limit / run.data.batch
+    return duration.in_steps(run.data.tokens_per_step, steps_per_epoch)
+
+
+def horizon(run: Run, windows: Windows) -> int:
+    """Length of a run in steps; at least 1."""
+    steps = in_steps(run, run.training.duration, windows)
+    check(steps >= 1, "training.duration", run.training.duration, "1 step or more", "lengthen it")
+    return steps
+
+
+def evaluation_steps(run: Run, steps: int) -> tuple[int, ...]:
+    """Steps after which a run is evaluated, 0 and the last included; `points` are log-spaced from 1 to the last."""
+    if run.evaluation.steps is not None:
+        beyond = [step for step in run.evaluation.steps if step > steps]
+        check(not beyond, "evaluation.steps", beyond, f"steps up to the last, {steps}", "drop them or train longer")
+        return tuple(sorted({0, *run.evaluation.steps, steps}))
+    assert run.evaluation.points is not None
+    spaced = np.geomspace(1, steps, run.evaluation.points).round().astype(int)
+    return (0, *sorted(set(spaced.tolist())))
+
+
+def learning_rates(run: Run, steps: int, windows: Windows) -> np.ndarray:
+    """Learning rate at every update, float64[T]."""
+    schedule = run.schedule
+    decay = 0 if schedule.decay is None else in_steps(run, schedule.decay, windows)
+    return schedule.peak * multipliers(schedule, in_steps(run, schedule.warmup, windows), decay, steps)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunTables:
+    """Everything that acts on one run step by step, whole length, on the host."""
+
+    learning_rate_T: np.ndarray  # float64
+    drawn_TxK: np.ndarray
+    counts_TxK: np.ndarray
+
+    def drawn_after(self, step: int) -> tuple[int, ...]:
+        """Windows each domain has given after `step` >= 1 updates."""
+        return tuple((self.drawn_TxK[step - 1] + self.counts_TxK[step - 1]).tolist())
+
+    def rows(self, start: int, count: int, chunk: int, dtype: np.dtype) -> Tables:
+        """Rows start .. start + count, padded to `chunk` by repetition of the last."""
+        index_C = np.minimum(np.arange(start, start + chunk), start + count - 1)
+        return Tables(self.learning_rate_T[index_C].astype(dtype), self.drawn_TxK[index_C], self.counts_TxK[index_C])
+
+
+def run_tables(run: Run, windows: Windows, drawn_K: tuple[int, ...]) -> RunTables:
+    """Tables of a run; `drawn_K` is what its ancestors have drawn, where the stream of data goes on."""
+    steps = horizon(run, windows)
+    drawn_TxK, counts_TxK = _allocation(run.data.mixture, run.data.names, steps, run.data.batch, drawn_K)
+    return RunTables(learning_rates(run, steps, windows), drawn_TxK, counts_TxK)
+
+
+@functools.lru_cache(maxsize=128)
+def _allocation(mixture: tuple, names: tuple[str, ...], steps: int, batch: int, drawn_K: tuple[int, ...]) -> tuple:
+    """Windows drawn before and at each step; cached, since the runs of a grid share few mixtures."""
+    return mixing.allocate(mixing.shares(mixture, steps, names), batch, np.array(drawn_K, np.int64))
+
+
+def hyperparameters(run: Run, windows: Windows, dtype: np.dtype) -> Hyperparameters:
+    """Values of one run that hold for its whole length, as numpy scalars of the program's arithmetic."""
+    spec = run.optimizer
+    if spec.decay_convention == "coupled":
+        decay = spec.weight_decay
+    elif run.schedule.peak > 0:
+        decay = spec.weight_decay / run.schedule.peak
+    else:
+        raise ConfigError("schedule.peak = 0.0: expected a positive peak with optimizer.decay_convention = "
+                          "'independent', which divides by it; raise the peak or use 'coupled'")
+    clip = np.inf if spec.clip_norm is None else spec.clip_norm
+    number = dtype.type
+    values = OptimizerValues(*(number(x) for x in (spec.b1, spec.b2, spec.eps, decay, clip)))
+    return Hyperparameters(np.int32(run.training.seed), values, number(run.training.z_loss),
+                           number(run.training.diverged_above), window_limits(run, windows))

@@ -1,0 +1,183 @@
+"""The vectorised pack trainer: one compiled function trains every run of a pack over a mesh of runs × data.
+
+W lanes (places for runs) of a pack, V of them vmapped at a time within a device, C steps at most a call.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from scaling.config import Run
+from scaling.data.batches import Tokens
+from scaling.training.state import (
+    Hyperparameters,
+    Metrics,
+    Tables,
+    TrainState,
+    initial_state,
+    model_of,
+)
+from scaling.training.step import DATA_AXIS, token_losses, train_step
+
+RUN_AXIS = "run"
+CHUNK = 128  # rows of the per-step tables handed over a call
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How a pack lies on devices: `lanes` in all, `vmap` at a time on a device, a run split over `data` devices."""
+
+    lanes: int
+    vmap: int
+    devices: int
+    data: int = 1
+
+    def __post_init__(self) -> None:
+        rows = self.devices // self.data
+        if self.devices % self.data or self.lanes % (rows * self.vmap):
+            raise ValueError(f"layout {self}: expected data to divide devices, and (devices / data) * vmap = "
+                             f"{rows * self.vmap} to divide lanes; round lanes up")
+
+    def places(self, runs: int) -> np.ndarray:
+        """Lane of each of `runs` runs, int[runs]: dealt round the devices, so that a short pack keeps all busy."""
+        if runs > self.lanes:
+            raise ValueError(f"{runs} runs do not fit into {self.lanes} lanes; split the pack")
+        rows = self.devices // self.data
+        run = np.arange(runs)
+        return run % rows * (self.lanes // rows) + run // rows
+
+
+def _over_lanes(function: Callable, vmap: int, in_axes: tuple) -> Callable:
+    """`function` over leading lane axes: `vmap` lanes at a time, the groups one after the other."""
+    def mapped(*arguments: Any) -> Any:
+        def one_group(lanes: list) -> Any:
+            rest = iter(lanes)
+            return function(*(next(rest) if axis == 0 else arg for axis, arg in zip(in_axes, arguments, strict=True)))
+
+        lanes = [argument for axis, argument in zip(in_axes, arguments, strict=True) if axis == 0]
+        return lax.map(one_group, lanes) if vmap == 1 else lax.map(one_group, lanes, batch_size=vmap)
+
+    return mapped
+
+
+class PackTrainer:
+    """Compiled functions of one program under one layout. Pure: state goes in and comes out, every array [W, ...]."""
+
+    def __init__(
+        self, program: Run, vocabulary: int, tokens: Tokens, validation_KxMxT: np.ndarray, layout: Layout,
+        devices: Sequence[jax.Device] | None = None,
+    ) -> None:
+        self.program, self.vocabulary, self.layout = program, vocabulary, layout
+        self._train: Any = None  # compiled at the first call
+        local = list(devices if devices is not None else jax.local_devices())[: layout.devices]
+        shape = (layout.devices // layout.data, layout.data)
+        self.mesh = Mesh(np.array(local).reshape(shape), (RUN_AXIS, DATA_AXIS), axis_types=(AxisType.Auto,) * 2)
+        self._by_run = NamedSharding(self.mesh, PartitionSpec(RUN_AXIS))
+        everywhere = NamedSharding(self.mesh, PartitionSpec())
+        self.tokens = jax.device_put(tokens, everywhere)
+        by_window = NamedSharding(self.mesh, PartitionSpec(None, DATA_AXIS))
+        self.validation = jax.device_put(validation_KxMxT, by_window)
+
+    def put(self, tree: Any) -> Any:
+        """Host arrays with a leading lane axis to the mesh."""
+        return jax.device_put(tree, jax.tree.map(lambda _: self._by_run, tree))
+
+    def _jit(self, lane: Callable, in_axes: tuple, in_specs: tuple, out_specs: Any, **options: Any) -> Any:
+        body = _over_lanes(lane, self.layout.vmap, in_axes)
+        mapped = jax.shard_map(body, mesh=self.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
+        return jax.jit(mapped, **options)
+
+    @functools.cached_property
+    def _initial(self) -> Any:
+        lane = functools.partial(initial_state, self.program, self.vocabulary)
+        return self._jit(lane, (0,), (PartitionSpec(RUN_AXIS),), PartitionSpec(RUN_AXIS))
+
+    def _compile_train(self, *arguments: Any) -> Any:
+        lane = functools.partial(_train_lane, self.program, self.vocabulary, self.layout.data)
+        run, same = PartitionSpec(RUN_AXIS), PartitionSpec()
+        jitted = self._jit(lane, (0, 0, 0, 0, None), (run, run, run, run, same), run, donate_argnums=0)
+        return jitted.lower(*arguments).compile()
+
+    @functools.cached_property
+    def _measure(self) -> Any:
+        lane = functools.partial(_measure_lane, self.program, self.vocabulary)
+        run = PartitionSpec(RUN_AXIS)
+        specs = (run, run, PartitionSpec(None, DATA_AXIS))
+        return self._jit(lane, (0, 0, None), specs, (PartitionSpec(RUN_AXIS, None, DATA_AXIS), run, run))
+
+    def initial(self, seed_W: np.ndarray) -> TrainState:
+        """Fresh states from seeds."""
+        return self._initial(self.put(seed_W))
+
+    def train(self, state: TrainState, hyper: Hyperparameters, tables: Tables, steps_W: np.ndarray) -> TrainState:
+        """Advance each lane by steps_W[lane] <= CHUNK steps; `state` is donated. A diverged lane stays as it is."""
+        arguments = (state, hyper, self.put(tables), self.put(steps_W), self.tokens)
+        if self._train is None:
+            self._train = self._compile_train(*arguments)
+        return self._train(*arguments)
+
+    def memory(self) -> int:
+        """Bytes a device that `train` takes at its peak, from the compiled program; after the first call."""
+        if self._train is None:
+            raise RuntimeError("memory is known once the program is compiled; call train first")
+        analysis = self._train.memory_analysis()
+        return int(analysis.argument_size_in_bytes + analysis.temp_size_in_bytes + analysis.output_size_in_bytes
+                   - analysis.alias_size_in_bytes)
+
+    def measure(self, state: TrainState, live_W: np.ndarray) -> tuple[Array, Metrics, Array]:
+        """Mean cross-entropy of every held-out window, nats/token [W, K, M]; training metrics; diverged_at [W].
+
+        Lanes with live_W 0 are passed over (loss 0). All are copies, which the next call of `train` leaves alone.
+        """
+        return self._measure(state, self.put(live_W), self.validation)
+
+    def fresh_metrics(self, state: TrainState) -> TrainState:
+        """The state with its metrics back at zero."""
+        zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), state.metrics)
+        return state._replace(metrics=self.put(zeros))
+
+
+def _train_lane(
+    program: Run, vocabulary: int, data_shards: int, state: TrainState, hyper: Hyperparameters, tables: Tables,
+    steps: Array, tokens: Tokens,
+) -> TrainState:
+    """`steps` updates, or fewer if the run diverges. The number is traced: chunks of any length share one program."""
+    def going(carry: tuple[Array, TrainState]) -> Array:
+        return (carry[0] < steps) & (carry[1].diverged_at < 0)
+
+    def advance(carry: tuple[Array, TrainState]) -> tuple[Array, TrainState]:
+        index, state = carry
+        row = jax.tree.map(lambda table: table[index], tables)
+        return index + 1, train_step(program, vocabulary, data_shards, hyper, row, tokens, state)
+
+    return lax.while_loop(going, advance, (jnp.int32(0), state))[1]
+
+
+def _measure_lane(
+    program: Run, vocabulary: int, state: TrainState, live: Array, validation_KxMxT: Array
+) -> tuple[Array, Metrics, Array]:
+    """Mean cross-entropy a window, [K, M], a training batch or less at a time; and copies of the run's counters."""
+    def window_losses(tokens_BxT: Array) -> Array:
+        logits_NxV: Any = model_of(program, vocabulary).apply({"params": state.params}, tokens_BxT[:, :-1])
+        loss_N, _ = token_losses(logits_NxV, tokens_BxT[:, 1:].reshape(-1))
+        return jnp.mean(loss_N.reshape(tokens_BxT.shape[0], -1), axis=1)
+
+    domains, windows, length = validation_KxMxT.shape
+    group = next(size for size in range(min(program.data.batch, windows), 0, -1) if windows % size == 0)
+    tokens_GxBxT = validation_KxMxT.reshape(-1, group, length).astype(jnp.int32)
+
+    def fill(index: Array, losses_GxB: Array) -> Array:
+        return losses_GxB.at[index].set(window_losses(tokens_GxBxT[index]))
+
+    zeros_GxB = jnp.zeros(tokens_GxBxT.shape[:2], state.metrics.loss.dtype)
+    losses_KxM = lax.fori_loop(0, live * len(tokens_GxBxT), fill, zeros_GxB).reshape(domains, windows)
+    return losses_KxM, jax.tree.map(jnp.copy, state.metrics), jnp.copy(state.diverged_at)
