@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import importlib.util
 import json
 import os
@@ -22,6 +23,12 @@ from scaling.sweeps.sweep import Stage, Sweep
 from scaling.sweeps.workbench import cache_folder
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file, such as configs/quickstart.py.")
+
+
+def define_workdir(required: bool = True) -> None:
+    """Define --workdir, for the verb that is being run."""
+    flags.DEFINE_string("workdir", None, "Folder of the sweep: its store, checkpoints, fits and report.",
+                        required=required)
 
 
 def set_up_jax() -> None:
@@ -82,11 +89,12 @@ def load_study(workdir: Path) -> dict[str, Any]:
     return study
 
 
-def study_module(study: dict[str, Any]) -> ModuleType:
-    """The module in experiments/ that the settings name."""
-    known = sorted(path.stem for path in Path(__file__).parent.glob("*.py"))
+def study_modules(study: dict[str, Any]) -> tuple[ModuleType, ModuleType]:
+    """The modules of the study that the settings name: experiments/NAME.py and its report, experiments/NAME_page.py."""
+    known = sorted(path.stem.removesuffix("_page") for path in Path(__file__).parent.glob("*_page.py"))
     fields.check_key(study.get("name", ""), known, "study.name")
-    return importlib.import_module(f"experiments.{study['name']}")
+    name = f"experiments.{study['name']}"
+    return importlib.import_module(name), importlib.import_module(f"{name}_page")
 
 
 def runs_of(experiment: Experiment) -> list[Run]:

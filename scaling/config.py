@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Mapping
@@ -37,7 +38,7 @@ class Duration:
     epochs: float | None = traced(None)
 
     def __post_init__(self) -> None:
-        given = {unit: value for unit, value in dataclasses.asdict(self).items() if value is not None}
+        given = {unit: value for unit, value in vars(self).items() if value is not None}
         check(len(given) == 1, "duration", given, "exactly one unit", "give one of steps, tokens, epochs")
         unit, value = next(iter(given.items()))
         check(0 <= value < math.inf, f"duration.{unit}", value, "finite and not negative", "use 0 or more")
@@ -81,8 +82,8 @@ class Model:
         rotates_pairs = self.positions != "rotary" or (self.width // self.heads) % 2 == 0
         check(rotates_pairs, "model.heads", self.heads,
               f"an even width a head for rotary positions (model.width = {self.width})", "change heads or width")
-        check(self.feedforward_ratio * self.width >= 1, "model.feedforward_ratio", self.feedforward_ratio,
-              "a hidden width of 1 or more", "use a larger ratio, such as 4")
+        check(1 <= self.feedforward_ratio * self.width < math.inf, "model.feedforward_ratio", self.feedforward_ratio,
+              "a hidden width of 1 or more, finite", "use a ratio such as 4")
 
     @property
     def hidden(self) -> int:
@@ -108,7 +109,8 @@ class Data:
             value = getattr(self, name)
             check(value >= 1, f"data.{name}", value, "1 or more", "use a positive number")
         starts = [start for start, _ in self.mixture]
-        ordered = bool(starts) and starts[0] == 0 and starts == sorted(set(starts)) and starts[-1] < 1
+        rising = all(early < late for early, late in itertools.pairwise(starts))
+        ordered = bool(starts) and starts[0] == 0 and rising and starts[-1] < 1
         check(ordered, "data.mixture", starts, "phase starts that rise from 0 and stay below 1", "sort the phases")
         for _, shares in self.mixture:
             self._check_shares(dict(shares), names)
@@ -128,7 +130,7 @@ class Data:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Domain names in the order of the configuration; it fixes the order of every per-domain array."""
+        """Domain names, sorted: the order of every per-domain array."""
         return tuple(name for name, _ in self.domains)
 
     @property
@@ -156,7 +158,7 @@ class Optimizer:
         for name in ("b1", "b2"):
             value = getattr(self, name)
             check(0 <= value < 1, f"optimizer.{name}", value, "a number in [0, 1)", "use 0.9, 0.95 or 0.999")
-        check(self.eps > 0, "optimizer.eps", self.eps, "positive", "use 1e-8")
+        check(0 < self.eps < math.inf, "optimizer.eps", self.eps, "positive and finite", "use 1e-8")
         check(0 <= self.weight_decay < math.inf, "optimizer.weight_decay", self.weight_decay, "finite and not negative",
               "use 0 for none, or 0.1")
         check(self.clip_norm is None or self.clip_norm > 0, "optimizer.clip_norm", self.clip_norm, "positive or None",
@@ -197,7 +199,8 @@ class Training:
     def __post_init__(self) -> None:
         check(0 <= self.seed < 2**31, "training.seed", self.seed, "from 0 to 2**31 - 1", "use a small whole number")
         check(self.accumulation >= 1, "training.accumulation", self.accumulation, "1 or more", "use 1 for none")
-        check(self.z_loss >= 0, "training.z_loss", self.z_loss, "0 or more", "use 0 for none, or 1e-4")
+        check(0 <= self.z_loss < math.inf, "training.z_loss", self.z_loss, "finite and not negative",
+              "use 0 for none, or 1e-4")
         check(self.diverged_above > 0, "training.diverged_above", self.diverged_above, "positive", "use 20 nats")
 
 
@@ -247,14 +250,18 @@ class Run:
     def __post_init__(self) -> None:
         check(self.data.batch % self.training.accumulation == 0, "training.accumulation", self.training.accumulation,
               f"a divisor of data.batch = {self.data.batch}", "change one of the two")
+        divides = self.optimizer.decay_convention == "independent"
+        check(self.schedule.peak > 0 or not divides, "schedule.peak", self.schedule.peak,
+              "a positive peak with optimizer.decay_convention = 'independent', which divides by it",
+              "raise the peak or use 'coupled'")
 
     @functools.cached_property
     def run_id(self) -> str:
         """Twelve hex digits: SHA-256 of the canonical JSON of every field, durations in steps where units allow."""
         canonical = {name: _canonical_section(getattr(self, name), self.data.tokens_per_step)
                      for name in fields.names(Run) if name != "parent"}
-        if self.parent is not None:
-            canonical["parent"] = dataclasses.asdict(self.parent)  # its step counts in the parent's batches, not ours
+        if self.parent is not None:  # its step counts in the parent's batches, not ours
+            canonical["parent"] = {**vars(self.parent), "at": vars(self.parent.at)}
         text = json.dumps(canonical, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -64,6 +64,11 @@ def names(cls: Any) -> tuple[str, ...]:
 
 
 @functools.cache
+def _required(cls: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING)
+
+
+@functools.cache
 def _types(cls: type) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
@@ -88,11 +93,16 @@ def convert(cls: type, values: Any, path: str) -> Any:
     given = dict(values.items())
     for key in given:
         check_key(key, names(cls), where)
-    required = [f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING]
-    missing = [name for name in required if name not in given]
+    missing = [name for name in _required(cls) if name not in given]
     check(not missing, where, sorted(given), f"every key of {', '.join(names(cls))}", f"add {', '.join(missing)}")
     prefix = f"{path}." if path else ""
-    return cls(**{key: convert_field(cls, key, value, prefix + key) for key, value in given.items()})
+    converted = {key: convert_field(cls, key, value, prefix + key) for key, value in given.items()}
+    try:
+        return cls(**converted)
+    except ConfigError as error:  # of a section that stands in several places and does not know in which
+        if path in str(error):
+            raise
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def convert_field(cls: type, key: str, value: Any, path: str) -> Any:
@@ -122,30 +132,37 @@ def _typed(annotation: Any, value: Any, path: str) -> Any:
             raise ConfigError(f"{path} = {value!r}: expected a sequence")
         elements = [element] * len(value) if rest == [...] else [element, *rest]
         return tuple(_typed(kind, item, path) for kind, item in zip(elements, value, strict=True))
-    if annotation is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if annotation is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value) + 0.0  # zero has one sign, numpy's scalars one form: equal runs have equal ids
     if annotation is int and isinstance(value, float) and value.is_integer():
         return int(value)
     if not isinstance(value, annotation) or (annotation is not bool and isinstance(value, bool)):
         wanted = annotation.__name__
-        raise ConfigError(f"{path} = {value!r}: expected {wanted}, not {type(value).__name__}; write a {wanted}")
+        article = "an" if annotation is int else "a"
+        raise ConfigError(f"{path} = {value!r}: expected {wanted}, not {type(value).__name__}; write {article} {wanted}")
     return value
 
 
 def pairs(value: Any, path: str) -> tuple:
-    """Turn a mapping into ordered pairs, so that the section stays hashable."""
-    if isinstance(value, (tuple, list)):
-        return tuple((name, item) for name, item in value)
-    if not hasattr(value, "items"):
+    """Turn a mapping, or pairs, into pairs sorted by name, so that the section is hashable and key order is nothing."""
+    listed = list(value.items()) if hasattr(value, "items") else value
+    if not isinstance(listed, (tuple, list)) or not all(_is_pair(item) for item in listed):
         raise ConfigError(f"{path} = {value!r}: expected a mapping from domain names; write a dict")
-    return tuple((name, item) for name, item in value.items())
+    names = [name for name, _ in listed]
+    twice = [name for name in names if names.count(name) > 1]
+    check(not twice, path, value, "each name once", f"drop one {twice[:1]}")
+    return tuple(sorted((name, item) for name, item in listed))
+
+
+def _is_pair(item: Any) -> bool:
+    return isinstance(item, (tuple, list)) and len(item) == 2 and isinstance(item[0], str)
 
 
 def phases(value: Any, path: str) -> tuple:
     """Turn one set of shares, or a sequence of (start fraction, shares), into phases with shares sorted by name."""
     listed = value if isinstance(value, (tuple, list)) else ((0.0, value),)
     try:
-        return tuple((start, tuple(sorted(pairs(shares, path)))) for start, shares in listed)
+        return tuple((start, pairs(shares, path)) for start, shares in listed)
     except (TypeError, ValueError) as error:
         if isinstance(error, ConfigError):
             raise

@@ -68,12 +68,16 @@ class Store:
     def read(self, table: str) -> pd.DataFrame:
         """All rows of a table; a column that a file lacks is missing (NA) in its rows. An absent table has no rows.
 
-        Raises StoreError naming the file that is no readable Parquet file.
+        Raises StoreError naming the file that is no readable Parquet file, or the column whose types clash.
         """
         parts = [self._part(self.folder(table) / f"{name}.parquet") for name in self.names(table)]
         if not parts:
             return pd.DataFrame()
-        return pa.concat_tables(parts, promote_options="permissive").to_pandas()
+        try:
+            return pa.concat_tables(parts, promote_options="permissive").to_pandas()
+        except pa.ArrowTypeError as error:
+            raise StoreError(f"{self.folder(table)}: a column has different types in different files ({error}); move "
+                             "the files of one type away") from error
 
     @staticmethod
     def _part(path: Path) -> pa.Table:

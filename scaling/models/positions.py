@@ -14,9 +14,9 @@ def rotate(x_GxSxE: Array) -> Array:
     E is the width of a head, c and s the cosine and sine of position × BASE^(-2i/E).
     """
     _, positions, head_width = x_GxSxE.shape
-    half = head_width // 2
-    frequency_1xH = BASE ** (-jnp.arange(half, dtype=jnp.float32) / half)[None, :]
-    angle_SxH = jnp.arange(positions, dtype=jnp.float32)[:, None] * frequency_1xH
+    half, dtype = head_width // 2, jnp.promote_types(x_GxSxE.dtype, jnp.float32)
+    frequency_1xH = BASE ** (-jnp.arange(half, dtype=dtype) / half)[None, :]
+    angle_SxH = jnp.arange(positions, dtype=dtype)[:, None] * frequency_1xH
     cos_1xSxH = jnp.cos(angle_SxH)[None].astype(x_GxSxE.dtype)
     sin_1xSxH = jnp.sin(angle_SxH)[None].astype(x_GxSxE.dtype)
     x1_GxSxH, x2_GxSxH = x_GxSxE[..., :half], x_GxSxE[..., half:]

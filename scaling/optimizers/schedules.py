@@ -39,12 +39,15 @@ def multipliers(schedule: Schedule, warmup: int, decay: int, steps: int) -> np.n
 
     constant: 1; cosine: f + (1-f) ½(1 + cos(π(t-W)/(T-W))); linear: f + (1-f)(1 - (t-W)/(T-W)); wsd: 1 until the last
     `decay` steps, then linear to f (Hägele et al. 2024, arXiv 2405.18392); inverse_sqrt: max(f, √(W/t)).
-    Raises ConfigError when the warm-up and the decay do not fit into the run.
+    Raises ConfigError when the warm-up and the decay do not fit into the run, or lack a step that the shape needs.
     """
     if warmup + decay > steps:
         raise ConfigError(f"schedule.warmup + schedule.decay = {warmup} + {decay} steps: expected at most the run's "
                           f"{steps} steps; shorten them or lengthen training.duration")
     t = np.arange(steps, dtype=np.float64)
+    if schedule.name == "wsd" and decay < 1:
+        raise ConfigError("schedule.decay = 0 steps: expected 1 step or more for wsd; lengthen it, or use 'constant' "
+                          "with floor 1.0")
     if schedule.name == "inverse_sqrt":
         if warmup < 1:
             raise ConfigError("schedule.warmup = 0: expected 1 step or more for inverse_sqrt, whose scale it sets; "

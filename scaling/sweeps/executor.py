@@ -24,7 +24,7 @@ from scaling.store import Store
 from scaling.sweeps.lock import workdir_lock
 from scaling.sweeps.plan import Group, Manifest, Pack, Width, branch_points, groups
 from scaling.sweeps.progress import Tally, shown
-from scaling.sweeps.rows import Outcome, run_row
+from scaling.sweeps.rows import FINAL, Outcome, run_row
 from scaling.sweeps.tuning import Tuner
 from scaling.sweeps.workbench import Workbench
 from scaling.training import checkpoints
@@ -33,8 +33,6 @@ from scaling.training.loop import PackJob, replay_pack, train_pack
 from scaling.training.recorder import Recorder, RunFacts
 from scaling.training.state import TrainState
 from scaling.training.tables import RunTables, Windows, in_steps, run_tables
-
-FINAL = ("done", "diverged", "failed")
 
 
 class ChangedCorpusError(RuntimeError):

@@ -20,6 +20,8 @@ def points(axis: Axis) -> list[Point]:
                 raise ConfigError(f"axis {key!r} = {values!r}: expected a sequence of values; wrap it in a list")
         columns = [[(key, value) for value in values] for key, values in axis.items()]
         listed = [dict(row) for row in itertools.product(*columns)]
+    elif isinstance(axis, str) or not all(isinstance(point, Mapping) for point in axis):
+        raise ConfigError(f"axis {axis!r}: expected {{key: values}} or a list of points; write {{key: values}}")
     else:
         listed = [dict(point) for point in axis]
     if not listed:

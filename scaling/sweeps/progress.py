@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -51,11 +52,11 @@ def shown(tally: Tally) -> Iterator[Callable[[], None]]:
     """A live bar on a terminal, else a line every few seconds; yields a function to call after each change."""
     console = Console(file=sys.stderr)
     if not console.is_terminal:
-        last = [-PLAIN_SECONDS]
+        last = [-math.inf]
 
         def say() -> None:
-            if time.monotonic() - last[0] >= PLAIN_SECONDS:
-                last[0] = time.monotonic()
+            if tally.clock() - last[0] >= PLAIN_SECONDS:
+                last[0] = tally.clock()
                 print(tally.line(), file=sys.stderr, flush=True)
 
         yield say

@@ -14,7 +14,7 @@ import jax
 from scaling.config import Run
 from scaling.models.counts import count
 
-STATUSES = ("running", "done", "diverged", "failed")
+FINAL = ("done", "diverged", "failed")  # and "running", while its pack is in training
 VOLATILE = ("wall_seconds", "device", "code_version")  # columns that say nothing of the result
 
 
@@ -48,13 +48,14 @@ def device_name() -> str:
 
 def run_row(run: Run, steps: int, parent_step: int | None, vocabulary: int, corpus_checksum: str, pack_id: str,
             outcome: Outcome) -> dict[str, Any]:
-    """Columns: run_id, parent_id, parent_step, every configuration field by dotted name, counts, cost, outcome."""
+    """Columns: run_id, parent (id, step, optimizer), every configuration field by dotted name, counts, cost, outcome."""
     counts = count(run.model, vocabulary, run.data.sequence)
     trained = steps if outcome.status == "done" else max(outcome.diverged_at - 1, 0)
     tokens = trained * run.data.tokens_per_step
     return {
         "run_id": run.run_id, "parent_id": run.parent.run_id if run.parent else None, "parent_step": parent_step,
-        "pack_id": pack_id, **{key: value for key, value in run.flat().items() if not key.startswith("parent")},
+        "parent_optimizer": run.parent.optimizer if run.parent else None, "pack_id": pack_id,
+        **{key: value for key, value in run.flat().items() if not key.startswith("parent")},
         **{f"params_{name}": getattr(counts, name) for name in ("total", "non_embedding")},
         "flops_per_token": counts.flops_exact, "steps": steps, "steps_trained": trained, "tokens": tokens,
         "flops": tokens * counts.flops_exact, "vocabulary": vocabulary, "corpus_checksum": corpus_checksum,

@@ -10,7 +10,7 @@ from typing import Any
 from scaling import config, fields
 from scaling.config import Parent, Run
 from scaling.fields import ConfigError
-from scaling.sweeps.grid import Point
+from scaling.sweeps.grid import Axis, Point, points
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Stage:
     """
 
     name: str
-    points: Sequence[Point]
+    points: Axis
     parent: str | None = None
 
 
@@ -41,7 +41,7 @@ class Sweep:
         expanded: dict[str, list[Run]] = {}
         for stage in _in_order(self.stages):
             starts = [self.base] if stage.parent is None else expanded[stage.parent]
-            expanded[stage.name] = [self._at(stage, start, point) for start in starts for point in stage.points]
+            expanded[stage.name] = [self._at(stage, start, point) for start in starts for point in points(stage.points)]
         return list({run.run_id: run for runs in expanded.values() for run in runs}.values())
 
     def _at(self, stage: Stage, start: Run, point: Point) -> Run:
@@ -99,6 +99,9 @@ def overlay(run: Run, changes: Mapping[str, Any]) -> Run:
     replaced = {}
     for section, values in by_section.items():
         if "" in values:
+            parts = sorted(f"{section}.{key}" for key in values if key)
+            if parts:
+                raise ConfigError(f"grid: {section!r} is set as a whole and so is its part {parts[0]!r}; keep one")
             replaced[section] = fields.convert_field(Run, section, values[""], section)
         else:
             frozen = tuple((key, type(value), _freeze(value)) for key, value in sorted(values.items()))

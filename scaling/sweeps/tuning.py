@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 
 from scaling.config import Run
+from scaling.fields import check
 from scaling.store import replace_durably
 from scaling.sweeps.plan import Width
 from scaling.sweeps.workbench import Workbench
@@ -98,11 +99,15 @@ class Tuner:
         return best
 
     def _fitting(self, runs: Sequence[Run], rows: int, per_row: int, vmap: int, data: int) -> Speed:
+        """Speed with as many runs a device as fit. Raises ConfigError where not even one does."""
+        most, program = MEMORY_SHARE * device_memory(), runs[0].program
         while True:
             vmap = min(vmap, per_row)
             speed = self._measure(runs, Width(rows * -(-per_row // vmap) * vmap, vmap, data))
-            if speed.bytes_per_device <= MEMORY_SHARE * device_memory() or per_row == 1:
+            if speed.bytes_per_device <= most:
                 return speed
+            check(per_row > 1, "data.batch", program.data.batch, f"a run that takes at most {most:.0f} bytes of a device, "
+                  f"not {speed.bytes_per_device}", "raise training.accumulation, or shrink batch or model")
             per_row //= 2
 
     def _measure(self, runs: Sequence[Run], width: Width) -> Speed:

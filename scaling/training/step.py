@@ -60,7 +60,7 @@ def train_step(
     grads, loss = gradients(program, vocabulary, state.params, tokens_AxBxT, hyper.z_loss)
     if data_shards > 1:
         grads, loss = lax.pmean((grads, loss), DATA_AXIS)
-    norm = optax.global_norm(grads)
+    norm = optax.tree.norm(grads)
     sound = jnp.isfinite(norm) & (loss <= hyper.diverged_above)
     updates, optimizer = build(program.optimizer, hyper.optimizer, at.learning_rate_C).update(
         grads, state.optimizer, state.params)

@@ -29,13 +29,16 @@ class Windows:
 def window_limits(run: Run, windows: Windows) -> np.ndarray:
     """Windows that a run may draw from each domain, int32[K], its unique-token limits applied.
 
-    Raises ConfigError when a domain that the run draws from holds no window.
+    Raises ConfigError when a domain that the run draws from holds no window, or fewer tokens than a limit asks for.
     """
     for name, count in windows.by_domain:
         drawn = any(dict(shares).get(name, 0) > 0 for _, shares in run.data.mixture)
         check(count > 0 or not drawn, "data.sequence", run.data.sequence,
               f"at most the training text of domain {name!r}, which is shorter", "shorten it or add text to the domain")
-    return mixing.window_limits(windows.array_K, run.data.unique_tokens, run.data.names, run.data.sequence)
+    try:
+        return mixing.window_limits(windows.array_K, run.data.unique_tokens, run.data.names, run.data.sequence)
+    except ValueError as error:
+        raise ConfigError(f"data.{error}") from error
 
 
 def in_steps(run: Run, duration: Duration, windows: Windows) -> int:
@@ -62,8 +65,13 @@ def evaluation_steps(run: Run, steps: int) -> tuple[int, ...]:
         check(not beyond, "evaluation.steps", beyond, f"steps up to the last, {steps}", "drop them or train longer")
         return tuple(sorted({0, *run.evaluation.steps, steps}))
     assert run.evaluation.points is not None
-    spaced = np.geomspace(1, steps, run.evaluation.points).round().astype(int)
-    return (0, *sorted(set(spaced.tolist())))
+    return _log_spaced(steps, run.evaluation.points)
+
+
+@functools.lru_cache(maxsize=128)
+def _log_spaced(steps: int, points: int) -> tuple[int, ...]:
+    """Step 0 and about `points` steps from 1 to the last; cached, since the runs of a grid share few horizons."""
+    return (0, *sorted(set(np.geomspace(1, steps, points).round().astype(int).tolist())))
 
 
 def learning_rates(run: Run, steps: int, windows: Windows) -> np.ndarray:
@@ -107,13 +115,7 @@ def _allocation(mixture: tuple, names: tuple[str, ...], steps: int, batch: int, 
 def hyperparameters(run: Run, windows: Windows, dtype: np.dtype) -> Hyperparameters:
     """Values of one run that hold for its whole length, as numpy scalars of the program's arithmetic."""
     spec = run.optimizer
-    if spec.decay_convention == "coupled":
-        decay = spec.weight_decay
-    elif run.schedule.peak > 0:
-        decay = spec.weight_decay / run.schedule.peak
-    else:
-        raise ConfigError("schedule.peak = 0.0: expected a positive peak with optimizer.decay_convention = "
-                          "'independent', which divides by it; raise the peak or use 'coupled'")
+    decay = spec.weight_decay if spec.decay_convention == "coupled" else spec.weight_decay / run.schedule.peak
     clip = np.inf if spec.clip_norm is None else spec.clip_norm
     number = dtype.type
     values = OptimizerValues(*(number(x) for x in (spec.b1, spec.b2, spec.eps, decay, clip)))

@@ -1,0 +1,1 @@
+"""Pure functions from tables and fits to matplotlib figures."""

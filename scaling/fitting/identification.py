@@ -1,0 +1,90 @@
+"""What a fit may not be called: reasons for which parameters, or the whole fit, are not known.
+
+Letters: M points, P parameters.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from scaling.fitting import coordinates
+from scaling.fitting.result import Refusal
+from scaling.fitting.solver import Expansion
+from scaling.fitting.uncertainty import slopes
+from scaling.laws.law import Law
+
+AGREEMENT = 0.1  # least share of polished starts at the best objective
+GROUPS = 6  # 462 distinct resamples; with fewer, percentiles of 2.5% are coarse and too narrow
+
+
+def refusals(
+    law: Law,
+    u_P: np.ndarray,
+    near: Expansion,
+    inputs: Mapping[str, np.ndarray],
+    target_M: np.ndarray,
+    delta: float,
+    agreement: float,
+    groups: int,
+) -> tuple[Refusal, ...]:
+    """Every refusal of a fit: bounds, few distinct values, flat directions, disagreeing starts, few groups."""
+    found = [*at_bounds(law, u_P), *few_distinct(law, inputs)]
+    if flat := flat_parameters(law, u_P, near, target_M, delta):
+        reason = f"the data leave {', '.join(flat)} undetermined; compare predictions, not these parameters"
+        found.append(Refusal("flat", reason, flat))
+    if agreement < AGREEMENT:
+        reason = f"{agreement:.0%} of polished starts reach the best objective, at least {AGREEMENT:.0%} expected"
+        found.append(Refusal("starts_disagree", f"{reason}; a better minimum may exist"))
+    if groups < GROUPS:
+        reason = f"{groups} groups (runs), at least {GROUPS} needed for an interval to mean its level"
+        found.append(Refusal("few_groups", f"{reason}; add runs or seeds"))
+    return tuple(found)
+
+
+def at_bounds(law: Law, u_P: np.ndarray) -> list[Refusal]:
+    """Parameters that ended on a bound."""
+    low_P, high_P = coordinates.bounds(law)
+    found = []
+    for i, p in enumerate(law.parameters):
+        for side, limit, hit in (
+            ("lower", p.limits[0], u_P[i] <= low_P[i]),
+            ("upper", p.limits[1], u_P[i] >= high_P[i]),
+        ):
+            if hit:
+                reason = f"{p.name} ended on its {side} bound {limit:g}; that is the bound's value, not the data's"
+                found.append(Refusal("bound", reason, (p.name,)))
+    return found
+
+
+def few_distinct(law: Law, inputs: Mapping[str, np.ndarray]) -> list[Refusal]:
+    """Inputs with too few distinct values to separate their term from the others."""
+    found = []
+    for i in law.inputs:
+        if (distinct := np.unique(inputs[i.name]).size) < i.distinct:
+            terms = [(p.name, p.power[1]) for p in law.parameters if p.power and p.power[0] == i.name]
+            reason = f"{distinct} distinct values of {i.name}, {i.distinct} needed to separate its term from the rest"
+            named = tuple(name for term in terms for name in term)
+            found.append(Refusal("few_distinct", f"{reason}; add runs at other values", named))
+    return found
+
+
+def flat_parameters(law: Law, u_P: np.ndarray, near: Expansion, target_M: np.ndarray, delta: float) -> tuple[str, ...]:
+    """Parameters that take part (weight above 0.3) in a direction the data leave open.
+
+    Open: standard deviation above 1 in log or logit coordinates (a factor of e), for a signed parameter above its own
+    size (or the target's spread for a linear one, half its start range else); or information below 1e-12 of the
+    largest. The standard deviation takes points as independent, so it errs towards identified; the bootstrap by group
+    is the one to quote.
+    """
+    scale_P = np.ones(len(u_P))
+    for i, parameter in enumerate(law.parameters):
+        if parameter.transform == "real":
+            spread = np.std(target_M) if parameter.linear else (parameter.start[1] - parameter.start[0]) / 2
+            scale_P[i] = max(abs(u_P[i]), float(spread))
+    scaled_PxM = near.jacobian_PxM * scale_P[:, None]
+    information_P, direction_PxP = np.linalg.eigh(scaled_PxM @ scaled_PxM.T)
+    score_M = np.clip(near.residual_M, -delta, delta)
+    noise = np.mean(score_M**2) / np.mean(slopes(near.residual_M, delta)) ** 2
+    open_P = (information_P < noise) | (information_P < 1e-12 * information_P[-1])
+    named_P = (np.abs(direction_PxP[:, open_P]) > 0.3).any(axis=1)
+    return tuple(name for name, named in zip(law.parameter_names, named_P, strict=True) if named)

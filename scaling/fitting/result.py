@@ -1,0 +1,211 @@
+"""A fit: a law, its estimated parameters, their joint uncertainty, and what it may not be used for.
+
+Letters: B bootstrap draws, P parameters.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from scaling.fitting.evaluate import at_each
+from scaling.fitting.objectives import Objective
+from scaling.laws.catalogue import law_named
+from scaling.laws.law import Law
+
+Kind = Literal[
+    "bound",
+    "flat",
+    "few_distinct",
+    "few_groups",
+    "starts_disagree",
+    "infeasible",
+    "unbounded",
+    "non_monotone",
+    "unstable",
+    "no_turning_point",
+]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A reason not to call something known, and the parameters it concerns."""
+
+    kind: Kind
+    reason: str
+    parameters: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Prediction error over `points` rows, by raw target: root mean square, and mean |error|/|target| (nan if a
+    target is 0).
+    """
+
+    points: int
+    rmse: float
+    relative: float
+
+    @classmethod
+    def of(cls, prediction_M: np.ndarray, target_M: np.ndarray) -> "Errors":
+        """Errors of predictions."""
+        error_M = prediction_M - target_M
+        relative = float(np.mean(np.abs(error_M / target_M))) if (target_M != 0).all() else math.nan
+        return cls(len(target_M), float(np.sqrt(np.mean(error_M**2))), relative)
+
+    def __str__(self) -> str:
+        return f"rmse {self.rmse:.4g}, mean relative {self.relative:.3%} over {self.points} rows"
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """The result of `fitting.fit`.
+
+    `parameters` as the law writes them, and `covariance_PxP` (clustered sandwich) and `draws_BxP` (bootstrap by group)
+    of the same. `value`: the objective, summed. `agreement`: share of polished starts within 1e-6 of the best.
+    `ranges`: extremes of each input among the fitted rows. `held_out`: errors on rows the fit did not see.
+    """
+
+    law: Law
+    objective: Objective
+    parameters: dict[str, float]
+    covariance_PxP: np.ndarray
+    draws_BxP: np.ndarray
+    value: float
+    agreement: float
+    groups: int
+    ranges: dict[str, tuple[float, float]]
+    errors: Errors
+    held_out: Errors | None
+    refusals: tuple[Refusal, ...]
+
+    @property
+    def status(self) -> Literal["ok", "refused"]:
+        """Whether any refusal stands."""
+        return "refused" if self.refusals else "ok"
+
+    @property
+    def standard_errors(self) -> dict[str, float]:
+        """Square roots of the covariance's diagonal, by parameter."""
+        return dict(zip(self.parameters, np.sqrt(np.diagonal(self.covariance_PxP)).tolist(), strict=True))
+
+    def predict(self, inputs: Mapping[str, Any] | pd.DataFrame) -> np.ndarray:
+        """The law at the estimate; inputs by the law's names, broadcast. TableError for a bad input."""
+        estimate_1xP = np.array([list(self.parameters.values())])
+        return at_each(self.law, estimate_1xP, self.law.read_inputs(inputs))[0]
+
+    def predict_draws(self, inputs: Mapping[str, Any] | pd.DataFrame) -> np.ndarray:
+        """The law at every bootstrap draw, [B, ...]. ValueError where the fit has no draws."""
+        self._need_draws()
+        return at_each(self.law, self.draws_BxP, self.law.read_inputs(inputs))
+
+    def interval(self, inputs: Mapping[str, Any] | pd.DataFrame, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+        """Bootstrap percentile interval of the mean curve (not of a new run, whose own noise comes on top)."""
+        low, high = np.quantile(self.predict_draws(inputs), tails(level), axis=0)
+        return low, high
+
+    def parameter_interval(self, level: float = 0.95) -> dict[str, tuple[float, float]]:
+        """Bootstrap percentile interval of each parameter."""
+        self._need_draws()
+        low_P, high_P = np.quantile(self.draws_BxP, tails(level), axis=0)
+        return {name: (float(low), float(high)) for name, low, high in zip(self.parameters, low_P, high_P, strict=True)}
+
+    def summary(self) -> str:
+        """The fit in words: formula, parameters with intervals, errors, agreement, refusals."""
+        lines = [
+            f"{self.law.name}: {self.law.formula} [{self.law.target}]",
+            f"  {self.law.citation}; {self.objective} = {self.value:.6g}",
+        ]
+        intervals = self.parameter_interval() if len(self.draws_BxP) else {}
+        units = {parameter.name: parameter.unit or "" for parameter in self.law.parameters}
+        for name, value in self.parameters.items():
+            span = "[{:.5g}, {:.5g}]".format(*intervals[name]) if name in intervals else "no interval"
+            lines.append(f"  {name:>8} = {value:<12.6g} 95% {span} {units[name]}".rstrip())
+        lines.append(f"  fitted: {self.errors}, {self.groups} groups, {len(self.draws_BxP)} draws")
+        lines.append(f"  held out: {self.held_out or 'nothing'}")
+        lines.append(f"  starts that agree: {self.agreement:.0%}; status: {self.status}")
+        return "\n".join(lines + [f"  refused, {refusal}" for refusal in self.refusals])
+
+    def to_json(self) -> str:
+        """The whole fit; the law by its name."""
+        record = {
+            "law": self.law.name,
+            "objective": {"delta": _number(self.objective.delta), "scale": self.objective.scale},
+            "parameters": self.parameters,
+            "covariance": [[_number(x) for x in row] for row in self.covariance_PxP.tolist()],
+            "draws": self.draws_BxP.tolist(),
+            "value": self.value,
+            "agreement": self.agreement,
+            "groups": self.groups,
+            "ranges": self.ranges,
+            "errors": _errors_to_json(self.errors),
+            "held_out": _errors_to_json(self.held_out),
+            "refusals": [vars(refusal) for refusal in self.refusals],
+        }
+        return json.dumps(record, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str, law: Law | None = None) -> "Fit":
+        """The fit that `to_json` wrote; ValueError where law and record differ.
+
+        `law` is needed for one outside the catalogue.
+        """
+        record = json.loads(text)
+        law = law or law_named(record["law"])
+        if law.name != record["law"] or list(law.parameter_names) != list(record["parameters"]):
+            raise ValueError(
+                f"law: the record is of {record['law']!r} with parameters {', '.join(record['parameters'])},"
+                f" not of {law.name!r} with {', '.join(law.parameter_names)}; fit again, or pass the law it was"
+                " fitted with"
+            )
+        delta = record["objective"]["delta"]
+        size = len(law.parameters)
+        return cls(
+            law=law,
+            objective=Objective(math.inf if delta is None else delta, record["objective"]["scale"]),
+            parameters=record["parameters"],
+            covariance_PxP=np.array(record["covariance"], dtype=np.float64),
+            draws_BxP=np.array(record["draws"], dtype=np.float64).reshape(-1, size),
+            value=record["value"],
+            agreement=record["agreement"],
+            groups=record["groups"],
+            ranges={name: (low, high) for name, (low, high) in record["ranges"].items()},
+            errors=_errors_from_json(record["errors"]),
+            held_out=_errors_from_json(record["held_out"]) if record["held_out"] else None,
+            refusals=tuple(Refusal(r["kind"], r["reason"], tuple(r["parameters"])) for r in record["refusals"]),
+        )
+
+    def _need_draws(self) -> None:
+        if not len(self.draws_BxP):
+            raise ValueError(
+                f"bootstrap: this fit of {self.law.name!r} has no draws, so no interval; fit with bootstrap > 0 and"
+                f" at least two groups (it had {self.groups})"
+            )
+
+
+def tails(level: float) -> list[float]:
+    """The two quantiles that bound a central interval. ValueError for a level outside (0, 1)."""
+    if not 0 < level < 1:
+        raise ValueError(f"level: {level} must lie in (0, 1), e.g. 0.95")
+    return [(1 - level) / 2, (1 + level) / 2]
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _errors_to_json(errors: Errors | None) -> dict[str, Any] | None:
+    if errors is None:
+        return None
+    return {"points": errors.points, "rmse": errors.rmse, "relative": _number(errors.relative)}
+
+
+def _errors_from_json(record: dict[str, Any]) -> Errors:
+    return Errors(record["points"], record["rmse"], math.nan if record["relative"] is None else record["relative"])

@@ -1,0 +1,184 @@
+"""Levenberg-Marquardt with identity damping on Huber pseudo-residuals, many lanes at once.
+
+Identity damping in centred log coordinates beats damping by the diagonal, and needs no line search. A parameter at a
+bound that the gradient pushes outwards is held for that step.
+
+Letters: L lanes (starts or resamples), M points, P parameters, I inputs.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from scaling.fitting import coordinates, objectives
+from scaling.fitting.objectives import Scale
+from scaling.laws.law import Law
+
+LANES = 64
+_STALLED = 6
+
+
+class Data(NamedTuple):
+    """The points of a fit, and the log geometric means of the inputs. Rows of weight 0 are padding."""
+
+    inputs: Mapping[str, jax.Array | np.ndarray]
+    target_M: jax.Array | np.ndarray
+    reference_I: jax.Array | np.ndarray
+
+
+class _Lane(NamedTuple):
+    """One minimisation. It begins with value inf and no gradient: the first step stays in place, to evaluate it."""
+
+    u_P: jax.Array
+    value: jax.Array
+    gradient_P: jax.Array
+    information_PxP: jax.Array
+    damping: jax.Array
+    stalled: jax.Array
+    step: jax.Array
+
+
+def residual(law: Law, scale: Scale, data: Data, u_P: jax.Array) -> jax.Array:
+    """Prediction less target on the objective's scale, at coordinates u."""
+    parameters_P = coordinates.natural(law, u_P, jnp.asarray(data.reference_I))
+    prediction_M = coordinates.predict(law, parameters_P, data.inputs)
+    return objectives.to_scale(prediction_M, scale) - objectives.to_scale(data.target_M, scale)
+
+
+def residual_and_jacobian(law: Law, scale: Scale, data: Data, u_P: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The residual and its derivative by coordinates, [P, M]."""
+    residual_M, push = jax.linearize(partial(residual, law, scale, data), u_P)
+    return residual_M, jax.vmap(push)(jnp.eye(u_P.size, dtype=u_P.dtype))
+
+
+class Expansion(NamedTuple):
+    """First-order expansion of a fit at coordinates u: residual and parameters with their derivatives by u."""
+
+    residual_M: np.ndarray
+    jacobian_PxM: np.ndarray
+    parameters_P: np.ndarray
+    change_PxP: np.ndarray
+
+
+def expansion(law: Law, scale: Scale, data: Data, u_P: np.ndarray, points: int) -> Expansion:
+    """The expansion at u over the first `points` rows (the others are padding)."""
+    residual_M, jacobian_PxM, parameters_P, change_PxP = map(np.asarray, _expansion(law, scale, data, u_P))
+    return Expansion(residual_M[:points], jacobian_PxM[:, :points], parameters_P, change_PxP)
+
+
+@partial(jax.jit, static_argnames=("law", "scale"))
+def _expansion(law: Law, scale: Scale, data: Data, u_P: jax.Array) -> tuple[jax.Array, ...]:
+    natural = partial(coordinates.natural, law, reference_I=jnp.asarray(data.reference_I))
+    return *residual_and_jacobian(law, scale, data, u_P), natural(u_P), jax.jacfwd(natural)(u_P)
+
+
+@partial(jax.jit, static_argnames=("law", "scale", "own_data"))
+def _minimise(
+    law: Law,
+    scale: Scale,
+    own_data: bool,
+    data: Data,
+    u_LxP: jax.Array,
+    weights_LxM: jax.Array,
+    delta: jax.Array,
+    steps: jax.Array,
+    tolerance: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    low_P, high_P = map(jnp.asarray, coordinates.bounds(law))
+
+    def lane(data: Data, u_P: jax.Array, weights_M: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def expand(u_P: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+            residual_M, jacobian_PxM = residual_and_jacobian(law, scale, data, u_P)
+            value = jnp.sum(weights_M * objectives.loss(residual_M, delta))
+            gradient_P = jacobian_PxM @ (weights_M * objectives.score(residual_M, delta))
+            bent_PxM = jacobian_PxM * (weights_M * objectives.curvature(residual_M, delta))[None]
+            return value, gradient_P, bent_PxM @ jacobian_PxM.T
+
+        zero_P, zero = jnp.zeros_like(u_P), jnp.zeros((), jnp.int32)
+        first = _Lane(u_P, jnp.asarray(jnp.inf), zero_P, jnp.outer(zero_P, zero_P), jnp.ones(()), zero, zero)
+        last = jax.lax.while_loop(
+            lambda s: (s.step < steps) & (s.stalled < _STALLED),
+            partial(_step, expand, low_P, high_P, tolerance),
+            first,
+        )
+        return last.u_P, last.value
+
+    return jax.vmap(lane, in_axes=(0 if own_data else None, 0, 0))(data, u_LxP, weights_LxM)
+
+
+def _step(
+    expand: Callable[[jax.Array], tuple[jax.Array, jax.Array, jax.Array]],
+    low_P: jax.Array,
+    high_P: jax.Array,
+    tolerance: jax.Array,
+    s: _Lane,
+) -> _Lane:
+    held_P = ((s.u_P <= low_P) & (s.gradient_P > 0)) | ((s.u_P >= high_P) & (s.gradient_P < 0))
+    free_P = jnp.where(held_P, 0.0, 1.0)
+    matrix_PxP = s.information_PxP * jnp.outer(free_P, free_P) + s.damping * jnp.eye(free_P.size)
+    factor = jax.scipy.linalg.cho_factor(matrix_PxP)
+    move_P = jax.scipy.linalg.cho_solve(factor, -s.gradient_P * free_P)
+    u_P = jnp.clip(s.u_P + move_P, low_P, high_P)
+    value, gradient_P, information_PxP = expand(u_P)
+    finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(gradient_P)) & jnp.all(jnp.isfinite(information_PxP))
+    better = finite & (value < s.value)
+    gained = better & (s.value - value > tolerance * s.value)
+    damping = jnp.where(better, s.damping / 5, s.damping * 4)
+    damping = jnp.where(s.step == 0, 1e-3 * jnp.max(jnp.diagonal(information_PxP)), damping)
+    return _Lane(
+        u_P=jnp.where(better, u_P, s.u_P),
+        value=jnp.where(better, value, s.value),
+        gradient_P=jnp.where(better, gradient_P, s.gradient_P),
+        information_PxP=jnp.where(better, information_PxP, s.information_PxP),
+        damping=damping,
+        stalled=jnp.where(gained, 0, s.stalled + 1),
+        step=s.step + 1,
+    )
+
+
+def minimise(
+    law: Law,
+    scale: Scale,
+    delta: float,
+    data: Data,
+    u_LxP: np.ndarray,
+    weights_LxM: np.ndarray,
+    steps: int,
+    tolerance: float,
+    own_data: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Local minima from each lane's start: coordinates [L, P] and objective values [L].
+
+    A lane has its own start and weights, and with `own_data` its own points too (leading axis L). It stops after
+    `steps`, or after six steps in a row that gain less than `tolerance` relative. Lanes run in blocks of `LANES`, so
+    that every call of one law and one padded number of points shares one compilation. Must be called with 64 bits
+    enabled.
+    """
+    lanes = len(u_LxP)
+    ends: list[tuple[np.ndarray, np.ndarray]] = []
+    for first in range(0, lanes, LANES):
+        index_L = np.minimum(np.arange(first, first + LANES), lanes - 1)
+        own = jax.tree.map(lambda leaf, i=index_L: leaf[i], data) if own_data else data
+        u, value = _minimise(
+            law,
+            scale,
+            own_data,
+            own,
+            u_LxP[index_L],
+            weights_LxM[index_L],
+            np.float64(delta),
+            np.int32(steps),
+            np.float64(tolerance),
+        )
+        ends.append((np.asarray(u), np.asarray(value)))
+    us, values = (np.concatenate(part)[:lanes] for part in zip(*ends, strict=True))
+    return us, values
+
+
+def pad(count: int) -> int:
+    """Points to allocate: 64, or the next multiple of 768. Compiling costs more than idle points, so sizes are few."""
+    return 64 if count <= 64 else -(-count // 768) * 768

@@ -1,0 +1,1 @@
+"""Scaling laws as data: formulas, inputs with units, parameters; one module a family."""
