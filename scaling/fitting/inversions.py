@@ -65,7 +65,7 @@ def critical_ratio(
     parameters_BxP = _with_estimate(fit)
 
     def within(share_BxK: np.ndarray) -> np.ndarray:
-        at_BxK = share_BxK if ratio.share_of == "measured" else share_BxK
+        at_BxK = 1 - share_BxK if ratio.share_of == "measured" else share_BxK
         return at_own(fit.law, parameters_BxP, {**(inputs or {}), ratio.name: at_BxK}) <= limit_B[:, None]
 
     grid_K = np.linspace(0.0, 1.0, _GRID)
