@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 
 from experiments import runtime
 from scaling.store import Store, replace_durably
@@ -27,8 +27,7 @@ def analyse(workdir: Path) -> Any:
     return findings
 
 
-def main(_: list[str]) -> None:
-    runtime.set_up_jax()
+def main() -> None:
     workdir = Path(FLAGS.workdir)
     findings = analyse(workdir)
     print(runtime.study_modules(runtime.load_study(workdir))[1].summary(findings))
@@ -36,4 +35,5 @@ def main(_: list[str]) -> None:
 
 if __name__ == "__main__":
     runtime.define_workdir()
-    app.run(main)
+    flags.adopt_module_key_flags(runtime)
+    runtime.start(main)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
-from absl import app, flags
+from absl import flags
 
 from experiments import runtime
 from scaling.models.counts import count
@@ -20,8 +20,7 @@ from scaling.sweeps.workbench import Workbench, cache_folder
 FLAGS = flags.FLAGS
 
 
-def main(_: list[str]) -> None:
-    runtime.set_up_jax()
+def main() -> None:
     experiment = runtime.load_experiment()
     runs = experiment.sweep.runs()
     bench = Workbench(cache_folder())
@@ -42,4 +41,5 @@ def main(_: list[str]) -> None:
 
 if __name__ == "__main__":
     runtime.define_workdir(required=False)
-    app.run(main)
+    flags.adopt_module_key_flags(runtime)
+    runtime.start(main)

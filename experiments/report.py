@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 
 from experiments import analyse, runtime
 from scaling.store import Store, replace_durably
@@ -27,12 +27,12 @@ def report(workdir: Path, findings: Any) -> Path:
     return path
 
 
-def main(_: list[str]) -> None:
-    runtime.set_up_jax()
+def main() -> None:
     workdir = Path(FLAGS.workdir)
     print(report(workdir, analyse.analyse(workdir)))
 
 
 if __name__ == "__main__":
     runtime.define_workdir()
-    app.run(main)
+    flags.adopt_module_key_flags(runtime)
+    runtime.start(main)

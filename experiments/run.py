@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 
 from experiments import analyse, report, runtime
 from scaling.sweeps.executor import Settings, run_sweep
@@ -18,8 +18,7 @@ from scaling.sweeps.workbench import Workbench, cache_folder
 FLAGS = flags.FLAGS
 
 
-def main(_: list[str]) -> None:
-    runtime.set_up_jax()
+def main() -> None:
     experiment = runtime.load_experiment()
     workdir = Path(FLAGS.workdir)
     runs = run_sweep(runtime.runs_of(experiment), workdir, Workbench(cache_folder()),
@@ -36,4 +35,5 @@ def main(_: list[str]) -> None:
 if __name__ == "__main__":
     runtime.define_workdir()
     flags.DEFINE_float("checkpoint_seconds", 60.0, "Seconds between checkpoints.", lower_bound=0)
-    app.run(main)
+    flags.adopt_module_key_flags(runtime)
+    runtime.start(main)

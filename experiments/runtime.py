@@ -7,18 +7,23 @@ import importlib
 import importlib.util
 import json
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import jax
-from absl import flags
+from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from scaling import fields
 from scaling.config import Run, run_from
 from scaling.fields import ConfigError
-from scaling.store import replace_durably
+from scaling.laws.law import TableError
+from scaling.store import StoreError, replace_durably
+from scaling.sweeps.executor import ChangedCorpusError
+from scaling.sweeps.lock import LockedError
 from scaling.sweeps.sweep import Stage, Sweep
 from scaling.sweeps.workbench import cache_folder
 
@@ -29,6 +34,20 @@ def define_workdir(required: bool = True) -> None:
     """Define --workdir, for the verb that is being run."""
     flags.DEFINE_string("workdir", None, "Folder of the sweep: its store, checkpoints, fits and report.",
                         required=required)
+
+
+def start(main: Callable[[], None]) -> None:
+    """Run a verb; what the user can cure ends it with one line instead of a trace."""
+
+    def guarded(_: list[str]) -> None:
+        logging.set_verbosity(logging.WARNING)
+        set_up_jax()
+        try:
+            main()
+        except (ConfigError, LockedError, ChangedCorpusError, TableError, StoreError) as error:
+            sys.exit(f"{type(error).__name__}: {error}")
+
+    app.run(guarded)
 
 
 def set_up_jax() -> None:

@@ -129,7 +129,7 @@ def _typed(annotation: Any, value: Any, path: str) -> Any:
     if origin is tuple:
         element, *rest = typing.get_args(annotation)
         if not isinstance(value, (tuple, list)):
-            raise ConfigError(f"{path} = {value!r}: expected a sequence")
+            raise ConfigError(f"{path} = {value!r}: expected a sequence; write a tuple")
         elements = [element] * len(value) if rest == [...] else [element, *rest]
         return tuple(_typed(kind, item, path) for kind, item in zip(elements, value, strict=True))
     if annotation is float and isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -139,7 +139,8 @@ def _typed(annotation: Any, value: Any, path: str) -> Any:
     if not isinstance(value, annotation) or (annotation is not bool and isinstance(value, bool)):
         wanted = annotation.__name__
         article = "an" if annotation is int else "a"
-        raise ConfigError(f"{path} = {value!r}: expected {wanted}, not {type(value).__name__}; write {article} {wanted}")
+        given = type(value).__name__
+        raise ConfigError(f"{path} = {value!r}: expected {wanted}, not {given}; write {article} {wanted}")
     return value
 
 
@@ -150,7 +151,7 @@ def pairs(value: Any, path: str) -> tuple:
         raise ConfigError(f"{path} = {value!r}: expected a mapping from domain names; write a dict")
     names = [name for name, _ in listed]
     twice = [name for name in names if names.count(name) > 1]
-    check(not twice, path, value, "each name once", f"drop one {twice[:1]}")
+    check(not twice, path, value, "each name once", f"drop one of {', '.join(map(repr, twice[:1]))}")
     return tuple(sorted((name, item) for name, item in listed))
 
 

@@ -48,7 +48,7 @@ def device_name() -> str:
 
 def run_row(run: Run, steps: int, parent_step: int | None, vocabulary: int, corpus_checksum: str, pack_id: str,
             outcome: Outcome) -> dict[str, Any]:
-    """Columns: run_id, parent (id, step, optimizer), every configuration field by dotted name, counts, cost, outcome."""
+    """Columns: run_id, parent (id, step, optimizer), every configuration field by dotted name, size, cost, outcome."""
     counts = count(run.model, vocabulary, run.data.sequence)
     trained = steps if outcome.status == "done" else max(outcome.diverged_at - 1, 0)
     tokens = trained * run.data.tokens_per_step

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from scaling.config import Run
 from scaling.fields import check
@@ -106,8 +107,9 @@ class Tuner:
             speed = self._measure(runs, Width(rows * -(-per_row // vmap) * vmap, vmap, data))
             if speed.bytes_per_device <= most:
                 return speed
-            check(per_row > 1, "data.batch", program.data.batch, f"a run that takes at most {most:.0f} bytes of a device, "
-                  f"not {speed.bytes_per_device}", "raise training.accumulation, or shrink batch or model")
+            check(per_row > 1, "data.batch", program.data.batch,
+                  f"a run that takes at most {most:.0f} bytes of a device, not {speed.bytes_per_device}",
+                  "raise training.accumulation, or shrink batch or model")
             per_row //= 2
 
     def _measure(self, runs: Sequence[Run], width: Width) -> Speed:
@@ -117,8 +119,10 @@ class Tuner:
         chosen = [runs[i % len(runs)] for i in range(width.lanes)]
         tables = [run_tables(run, windows, (0,) * len(windows.by_domain)) for run in chosen]
         pack = PackRun(trainer, PackJob(chosen, range(width.lanes), tables, windows, (), {}, None))
+        zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), self.bench.template(program))
+        sound = zeros._replace(diverged_at=np.int32(-1))  # as fast as a fresh start, and nothing to compile for it
         begin = time.perf_counter()
-        state = jax.block_until_ready(pack.advance(pack.start(), 0, 1))
+        state = jax.block_until_ready(pack.advance(pack.place([sound] * width.lanes), 0, 1))
         compile_seconds = time.perf_counter() - begin
         steps, horizon = 1, min(CHUNK, min(len(table.learning_rate_T) for table in tables))
         while True:
