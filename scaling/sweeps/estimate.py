@@ -10,7 +10,7 @@ from typing import Any
 from scaling.config import Run
 from scaling.models.counts import count
 from scaling.store import Store
-from scaling.sweeps.plan import groups
+from scaling.sweeps.plan import groups, largest_groups
 from scaling.sweeps.rows import FINAL
 from scaling.sweeps.tuning import Tuner
 from scaling.sweeps.workbench import Workbench
@@ -39,8 +39,8 @@ class Estimate:
         return {
             "model": self.model, "runs": self.runs, "to train": self.runs_left, "packs": self.packs,
             "steps": self.steps, "parameters": f"{self.parameters:,}", "tokens": f"{self.tokens:.3g}",
-            "FLOPs": f"{self.flops:.3g}", "lanes": self.lanes, "vmap": self.vmap, "MiB/device": f"{self.bytes_per_device / 2**20:.0f}",
-            "seconds": f"{self.seconds_left:.0f}",
+            "FLOPs": f"{self.flops:.3g}", "lanes": self.lanes, "vmap": self.vmap,
+            "MiB/device": f"{self.bytes_per_device / 2**20:.0f}", "seconds": f"{self.seconds_left:.0f}",
         }
 
 
@@ -49,14 +49,12 @@ def estimate(runs: Sequence[Run], bench: Workbench, workdir: Path | None) -> lis
     table = Store(workdir / "store").read("runs") if workdir is not None else None
     ended = set(table.run_id[table.status.isin(FINAL)]) if table is not None and len(table) else set()
     grouped = groups(runs, {program: bench.windows(program) for program in {run.program for run in runs}})
-    largest: dict[Run, list[Run]] = {}
-    for group, members in grouped.items():
-        largest[group.program] = max(largest.get(group.program, []), members, key=len)
+    largest = largest_groups(grouped)
     seen: set[Run] = set()
     rows = []
     for group, members in grouped.items():
         program, first = group.program, members[0]
-        speed = Tuner(bench).speed(largest[program])
+        speed = Tuner(bench).shared_speed(members, largest[program])
         vocabulary = bench.corpus(program).vocabulary
         counts = count(first.model, vocabulary, first.data.sequence)
         tokens = float(group.steps * first.data.tokens_per_step * len(members))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from scaling.config import Run
 from scaling.models.counts import count
 from scaling.store import Store
 from scaling.sweeps.lock import workdir_lock
-from scaling.sweeps.plan import Group, Manifest, Pack, Width, branch_points, groups
+from scaling.sweeps.plan import Group, Manifest, Pack, Width, branch_points, groups, largest_groups
 from scaling.sweeps.progress import Tally, shown
 from scaling.sweeps.rows import FINAL, Outcome, run_row
 from scaling.sweeps.tuning import Tuner
@@ -107,16 +106,9 @@ class LocalSweep:
                     f"{self.bench.corpus(run.program).checksum}) than when it was trained ({checksum}); restore the "
                     "text or use another --workdir")
 
-    @functools.cached_property
-    def _largest(self) -> dict[Run, list[Run]]:
-        """The largest group of each program: its packs' width serves the program's smaller groups too, at no cost."""
-        largest: dict[Run, list[Run]] = {}
-        for group, members in self.groups.items():
-            largest[group.program] = max(largest.get(group.program, []), members, key=len)
-        return largest
-
     def _width(self, group: Group, runs: int) -> Width:
-        return Tuner(self.bench).speed(self._largest[group.program]).width
+        largest = largest_groups(self.groups)[group.program]
+        return Tuner(self.bench).shared_speed(self.groups[group], largest).width
 
     def train(self) -> None:
         """Train every run of the sweep that has no outcome yet."""
@@ -144,16 +136,20 @@ class LocalSweep:
         return sorted(found, key=lambda job: self.group_of[job.runs[0].run_id].generation)
 
     def _forget_unfinished(self) -> None:
-        """Remove what an earlier runner left of a job that this sweep does not continue; at most one is unfinished."""
+        """Remove what earlier runners left of jobs that this sweep does not continue, checkpoints before rows: a
+        checkpoint never outlives the rows that lead up to it.
+        """
+        mine = {job.job_id for job in self.jobs}
+        for folder in (self.workdir / "checkpoints").glob("*"):
+            if folder.name not in mine:
+                checkpoints.remove(folder)
         table = self.store.read("runs")
         if not len(table):
             return
-        mine = {job.job_id for job in self.jobs}
         for job_id in set(table.job_id[table.status == "running"]) - mine:
             for name in ("curves", "diagnostics"):
                 self.store.remove(name, [n for n in self.store.names(name) if n.startswith(f"{job_id}.")])
             self.store.remove("runs", [job_id])
-            PackCheckpoints(self.workdir / "checkpoints" / job_id).clear()
 
     def _flops(self, run: Run) -> float:
         return self._facts(run).flops_per_token * run.data.tokens_per_step * self.group_of[run.run_id].steps
@@ -265,7 +261,7 @@ class LocalSweep:
                   for run_id, steps in branch_points(left, self.by_id, self.windows).items() for step in steps}
         for folder in (self.workdir / "states").glob("*"):
             if folder.name not in needed:
-                shutil.rmtree(folder)
+                checkpoints.remove(folder)
 
     def _write_rows(self, job: Job, outcomes: dict[str, Outcome]) -> None:
         corpus = self.bench.corpus(job.program)

@@ -109,6 +109,14 @@ def groups(runs: Sequence[Run], windows: Mapping[Run, Windows]) -> dict[Group, l
     return found
 
 
+def largest_groups(grouped: Mapping[Group, Sequence[Run]]) -> dict[Run, Sequence[Run]]:
+    """The runs of the largest group of each program."""
+    largest: dict[Run, Sequence[Run]] = {}
+    for group, members in grouped.items():
+        largest[group.program] = max(largest.get(group.program, ()), members, key=len)
+    return largest
+
+
 def packs_of(runs: Iterable[Run], width: Width) -> list[Pack]:
     """Cut one group's runs into packs of at most `width.lanes`."""
     ids = [run.run_id for run in runs]

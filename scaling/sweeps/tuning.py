@@ -25,6 +25,7 @@ from scaling.training.trainer import CHUNK
 MOST_RUNS_A_DEVICE = 64
 MEMORY_SHARE = 0.8  # of what the device reports free
 MEASURED_SECONDS = 0.2
+LEAST_GAIN = 0.05  # for which another width is taken: less is within the noise of a short measurement
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +69,15 @@ class Tuner:
     def __init__(self, bench: Workbench) -> None:
         self.bench, self.folder = bench, bench.cache / "widths"
 
+    def shared_speed(self, runs: Sequence[Run], largest: Sequence[Run]) -> Speed:
+        """Speed of the width for packs of `runs`: that of the program's largest group where it wastes nothing on them.
+
+        Lanes without a run cost nothing, but for those vmapped together with one that has.
+        """
+        speed = self.speed(largest)
+        rows = len(jax.local_devices()) // speed.width.data
+        return speed if speed.width.vmap <= max(1, len(runs) // rows) else self.speed(runs)
+
     def speed(self, runs: Sequence[Run]) -> Speed:
         """Speed of the best width for packs of these runs, which share a program; measured unless remembered."""
         path = self._path(runs[0].program, len(runs))
@@ -93,7 +103,7 @@ class Tuner:
         best: Speed | None = None
         for vmap in candidates(per_row, jax.default_backend() != "cpu"):
             speed = self._fitting(runs, rows, per_row, vmap, data)
-            if best is not None and speed.seconds_per_step >= best.seconds_per_step:
+            if best is not None and speed.seconds_per_step > (1 - LEAST_GAIN) * best.seconds_per_step:
                 break
             best = speed
         assert best is not None
