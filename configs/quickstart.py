@@ -2,7 +2,7 @@
 
 Papers: the CMR laws (Gu et al. 2024, arXiv 2407.17467) and the D-CPT law (Que et al. 2024, arXiv 2406.01375).
 Command: make quickstart, or python -m experiments.run --config=configs/quickstart.py --workdir=results/quickstart
-Expected: 8 trunks and 64 branches in about 4 minutes on 2 cores, then results/quickstart/report.html.
+Expected: 8 trunks and 56 branches in about 4 minutes on 2 cores, then results/quickstart/report.html.
 """
 
 from ml_collections import ConfigDict
@@ -11,18 +11,19 @@ from configs import base
 from scaling.sweeps import grid
 from scaling.sweeps.sweep import Stage
 
-HEAD_WIDTH = 8
+HEAD_WIDTH = 16
 
 
 def get_config() -> ConfigDict:
     c = base.get_config()
     c.data.sequence = 64
     c.data.batch = 16
-    c.training.duration = {"steps": 600}  # of a trunk
+    c.training.duration = {"steps": 1200}  # of a trunk
     c.schedule.peak = 8e-3
+    c.schedule.warmup = {"steps": 60}
     c.schedule.floor = 0.1
     c.evaluation.points = 8
-    c.evaluation.windows = 256
+    c.evaluation.windows = 96
     c.study = {
         "name": "critical_ratio",
         "general": "prose",  # what the trunk knows and should not forget
@@ -30,8 +31,9 @@ def get_config() -> ConfigDict:
         "tolerance": 0.05,  # nats/token of general loss that may be lost
         "widths": (16, 24, 32, 48),
         "seeds": (0, 1),
-        "shares": (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0),  # of the target domain
-        "branch_steps": 200,
+        "shares": (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0),  # of the target domain
+        "branch_steps": 150,
+        "branch_evaluations": (5, 15, 30, 50, 75, 110, 150),  # steps
         "branch_peak": 2e-3,
         "fit_from": 0.2,  # the laws are fitted to the part of each branch after this share of its tokens
         "bootstrap": 400,
@@ -42,7 +44,8 @@ def get_config() -> ConfigDict:
 
 def get_stages(c: ConfigDict) -> list[Stage]:
     study = c.study
-    sizes = grid.zip_({"model.width": study.widths, "model.heads": [width // HEAD_WIDTH for width in study.widths]})
+    heads = [max(1, width // HEAD_WIDTH) for width in study.widths]
+    sizes = grid.zip_({"model.width": study.widths, "model.heads": heads})
     mixtures = [{study.general: 1 - share, study.target: share} for share in study.shares]
     branch = {
         "parent.at": [c.training.duration],
@@ -52,6 +55,8 @@ def get_stages(c: ConfigDict) -> list[Stage]:
         "schedule.peak": [study.branch_peak],
         "schedule.warmup": [{"steps": 10}],
         "schedule.floor": [1.0],
+        "evaluation.points": [None],
+        "evaluation.steps": [study.branch_evaluations],
         "data.mixture": mixtures,
     }
     return [

@@ -41,6 +41,7 @@ class Settings:
     seeds: tuple[int, ...] = static()
     shares: tuple[float, ...] = static()
     branch_steps: int = static()
+    branch_evaluations: tuple[int, ...] = static()
     branch_peak: float = static()
     fit_from: float = static()
     bootstrap: int = static()

@@ -191,13 +191,15 @@ class LocalSweep:
         program, corpus = job.program, self.bench.corpus(job.program)
         facts = [self._facts(run) for run in runs]
         recorder = Recorder(self.store, job.job_id, facts, corpus.names, self.bench.bytes_per_token(program))
-        told = 0
+        tokens_per_step = sum(fact.tokens_per_step for fact in facts)
+        flops_per_step = sum(fact.tokens_per_step * fact.flops_per_token for fact in facts)
+        resumed: list[int] = []
 
-        def progress(step: int) -> None:
-            nonlocal told
-            tokens = [(step - told) * fact.tokens_per_step for fact in facts]
-            tally.work(sum(tokens), sum(n * fact.flops_per_token for n, fact in zip(tokens, facts, strict=True)))
-            told = step
+        def progress(first: int, last: int) -> None:
+            if not resumed:
+                resumed.append(first)
+                tally.skip(first * flops_per_step)
+            tally.work((last - first) * tokens_per_step, (last - first) * flops_per_step)
             refresh()
 
         return train_pack(
@@ -207,7 +209,7 @@ class LocalSweep:
 
     def _pack_job(self, pack: Pack, runs: Sequence[Run], saves: dict[int, list[str]]) -> PackJob:
         positions = [pack.run_ids.index(run.run_id) for run in runs]
-        parents = None if runs[0].parent is None else [self._parent_state(run) for run in runs]
+        parents = None if runs[0].parent is None else self._parent_states(runs)
         evaluations = self.group_of[runs[0].run_id].evaluations
         return PackJob(runs, positions, [self._tables(run) for run in runs], self.windows[runs[0].program], evaluations,
                        saves, parents)
@@ -242,18 +244,30 @@ class LocalSweep:
             one = jax.tree.map(lambda leaf, i=index: leaf[i:i + 1], states_R)
             checkpoints.save(self._state_folder(run_id, step), [run_id], step, one)
 
-    def _parent_state(self, run: Run) -> TrainState:
-        """The state that a branch starts from; trained again where it was dropped before this branch was asked for."""
-        assert run.parent is not None
-        parent, step = self.by_id[run.parent.run_id], self._branch_step(run)
-        folder = self._state_folder(parent.run_id, step)
-        if not folder.exists():
-            pack = next(pack for pack in self.manifest.packs if parent.run_id in pack.run_ids)
-            lost = [r for r in pack.run_ids if r in self.by_id and not self._state_folder(r, step).exists()
-                    and step in self._saves([self.by_id[r]])]
-            job = self._pack_job(pack, [self.by_id[r] for r in lost], {step: lost})
-            replay_pack(self.bench.trainer(parent.program, pack.width), job, self._save_states)
-        return checkpoints.load(folder, self.bench.template(parent.program))[parent.run_id]
+    def _parent_states(self, runs: Sequence[Run]) -> list[TrainState]:
+        """The states that branches start from; trained again where they were dropped before a branch was asked for."""
+        parents = [self.by_id[run.parent.run_id] for run in runs if run.parent is not None]
+        folders = [self._state_folder(parent.run_id, self._branch_step(run))
+                   for run, parent in zip(runs, parents, strict=True)]
+        for pack in self.manifest.packs:
+            if any(parent.run_id in pack.run_ids and not folder.exists()
+                   for parent, folder in zip(parents, folders, strict=True)):
+                self._replay(pack, runs)
+        return [checkpoints.load(folder, self.bench.template(parent.program))[parent.run_id]
+                for folder, parent in zip(folders, parents, strict=True)]
+
+    def _replay(self, pack: Pack, branches: Sequence[Run]) -> None:
+        """Make the states again that these branches and those still to train need from a pack."""
+        left = [run for job in self.jobs for run in job.runs]
+        points = branch_points([*left, *branches], self.by_id, self.windows)
+        saves: dict[int, list[str]] = {}
+        for run_id in pack.run_ids:
+            for step in points.get(run_id, ()):
+                if not self._state_folder(run_id, step).exists():
+                    saves.setdefault(step, []).append(run_id)
+        runs = [self.by_id[run_id] for run_id in pack.run_ids if any(run_id in ids for ids in saves.values())]
+        replay_pack(self.bench.trainer(runs[0].program, pack.width), self._pack_job(pack, runs, saves),
+                    self._save_states)
 
     def _drop_states(self, left: Sequence[Run]) -> None:
         """Remove the states that none of the runs left to train starts from."""

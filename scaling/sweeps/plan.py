@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from scaling.config import Run
-from scaling.fields import ConfigError
+from scaling.fields import ConfigError, check
 from scaling.store import replace_durably
 from scaling.training.tables import Windows, evaluation_steps, horizon, in_steps, learning_rates, window_limits
 
@@ -70,6 +72,8 @@ def generations(runs: Sequence[Run]) -> dict[str, int]:
 
 def check_run(run: Run, parent: Run | None, windows: Windows) -> None:
     """Refuse before any compute what only the corpus or the parent can tell: windows, horizons, branch steps."""
+    check(run.training.dtype != "float64" or jax.config.read("jax_enable_x64"), "training.dtype", run.training.dtype,
+          "float32 or bfloat16, since JAX computes in 32 bits unless told otherwise", "set JAX_ENABLE_X64=1")
     window_limits(run, windows)
     learning_rates(run, horizon(run, windows), windows)
     if run.parent is None or parent is None:

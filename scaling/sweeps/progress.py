@@ -34,6 +34,10 @@ class Tally:
         self.tokens += tokens
         self.worked += flops
 
+    def skip(self, flops: float) -> None:
+        """Take work off the total that an earlier process did."""
+        self.flops -= flops
+
     def finish(self, runs: int, diverged: int) -> None:
         """Count runs that ended."""
         self.done += runs

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scaling import config, fields
+from scaling import fields
 from scaling.config import Parent, Run
 from scaling.fields import ConfigError
 from scaling.sweeps.grid import Axis, Point, points
@@ -133,8 +133,3 @@ def _thaw(value: Any) -> Any:
     if isinstance(value, _Items):
         return {key: _thaw(item) for key, item in value}
     return tuple(_thaw(item) for item in value) if isinstance(value, tuple) else value
-
-
-def from_configs(base: Any, stages: Sequence[Stage], pinned: Mapping[str, Any]) -> Sweep:
-    """A sweep over the run part of an `ml_collections` configuration."""
-    return Sweep(config.run_from(base), tuple(stages), dict(pinned))

@@ -12,6 +12,7 @@ import numpy as np
 from scaling.config import Run
 from scaling.data.batches import Tokens, device_tokens
 from scaling.data.corpus import Corpus, load_corpus
+from scaling.fields import ConfigError
 from scaling.sweeps.plan import Width
 from scaling.training.state import TrainState, initial_state
 from scaling.training.tables import Windows
@@ -32,17 +33,28 @@ class Workbench:
 
     @functools.lru_cache(maxsize=8)  # noqa: B019  a workbench lives as long as its process
     def _corpus(self, domains: tuple[tuple[str, str], ...], tokenizer: str) -> tuple[Corpus, Tokens]:
-        corpus = load_corpus(dict(domains), tokenizer, self.cache)
-        return corpus, device_tokens(corpus)
+        try:
+            corpus = load_corpus(dict(domains), tokenizer, self.cache)
+            return corpus, device_tokens(corpus)
+        except ValueError as error:
+            raise ConfigError(f"data.{error}") from error
 
     def corpus(self, program: Run) -> Corpus:
         """The tokenized corpus of a program."""
         return self._corpus(program.data.domains, program.data.tokenizer)[0]
 
     def windows(self, program: Run) -> Windows:
-        """Training windows that each domain holds."""
+        """Training windows that each domain holds.
+
+        Raises ConfigError when a domain is too short for one, or for the held-out windows that are asked for.
+        """
         corpus = self.corpus(program)
-        counts_K = corpus.windows(program.data.sequence)
+        try:
+            counts_K = corpus.windows(program.data.sequence)
+            corpus.validation_windows(program.data.sequence, program.evaluation.windows)
+        except ValueError as error:
+            raise ConfigError(f"data.sequence = {program.data.sequence}, evaluation.windows = "
+                              f"{program.evaluation.windows}: {error}") from error
         return Windows(tuple(zip(corpus.names, counts_K.tolist(), strict=True)))
 
     def bytes_per_token(self, program: Run) -> np.ndarray:

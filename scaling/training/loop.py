@@ -46,7 +46,7 @@ class PackJob:
 
 
 SaveStates = Callable[[int, list[str], TrainState], None]  # step, run ids, host states [R, ...]
-Progress = Callable[[int], None]  # steps whose results have been read
+Progress = Callable[[int, int], None]  # results read from one step to another; the first call says where it starts
 
 
 class PackRun:
@@ -127,15 +127,16 @@ def train_pack(
     recorder.rewind(step)
     state = pack.place([found[1][run_id] for run_id in job.run_ids]) if found else pack.start()
     pending: list[tuple[int, Any]] = []
-    diverged_at_R = np.full(len(job.runs), -1)
+    diverged_at_R, told = np.full(len(job.runs), -1), step
 
     def drain() -> None:
-        nonlocal diverged_at_R
+        nonlocal diverged_at_R, told
         for at, measured in pending:
             snapshot = pack.read(at, measured)
             recorder.add(snapshot)
             diverged_at_R = snapshot.diverged_at_R
-            progress(at)
+            progress(told, at)
+            told = at
         pending.clear()
 
     if not found:
