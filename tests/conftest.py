@@ -1,10 +1,7 @@
 """Settings of every test: rank promotion is an error, as are warnings (pyproject.toml); eight host devices."""
 
-import os
-from pathlib import Path
 
 import jax
-import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")

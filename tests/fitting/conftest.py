@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from simulated import d_cpt_table
 
 from scaling import fitting
 from scaling.laws.mixture import D_CPT
+from simulated import d_cpt_table
 
 
 @pytest.fixture(scope="session")

@@ -4,11 +4,11 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
-from simulated import TRUTH, d_cpt_loss
 
 from scaling import fitting
 from scaling.laws.law import TableError
 from scaling.laws.mixture import CMR_RATIO, D_CPT
+from simulated import TRUTH, d_cpt_loss
 
 # Domain loss after 20B tokens at shares 1, 3/4, 1/2, 1/3, and at the held-out 1/4.
 FINANCE = [

@@ -5,13 +5,13 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from simulated import TRUTH, d_cpt_loss
 
 from scaling import fitting
 from scaling.fitting import Errors, Fit, critical_ratio, turning_point
 from scaling.laws.law import Input, Law, Parameter, TableError, power
 from scaling.laws.mixture import CMR_DOMAIN_CHANGE, CMR_GENERAL_CHANGE, CMR_RATIO
 from scaling.laws.size import CHINCHILLA
+from simulated import TRUTH, d_cpt_loss
 
 
 def known(law, *draws, ranges=None):

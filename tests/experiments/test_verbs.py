@@ -1,0 +1,88 @@
+"""The verbs as a user runs them: plan, run, run again, report from the store alone, errors in one line."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from helpers import write_text
+from scaling import store
+
+CONFIG = Path(__file__).parent / "tiny.py"
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    texts = tmp_path_factory.mktemp("texts")
+    for seed, domain in enumerate(("prose", "code")):
+        write_text(texts / domain, seed, 300)
+    return {**os.environ, "TINY_TEXTS": str(texts), "SCALING_CACHE": str(tmp_path_factory.mktemp("cache"))}
+
+
+def verb(name: str, environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", f"experiments.{name}", *arguments], env=environment, text=True,
+                          capture_output=True, timeout=280, check=False)
+
+
+@pytest.fixture(scope="module")
+def workdir(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished sweep, and what the command printed."""
+    folder = tmp_path_factory.mktemp("sweep")
+    done = verb("run", environment, f"--config={CONFIG}", f"--workdir={folder}")
+    assert done.returncode == 0, done.stderr
+    assert "36 runs in" in done.stdout
+    assert "36/36 runs" in done.stderr
+    return folder
+
+
+def test_run_leaves_store_fits_report_and_figures(workdir: Path) -> None:
+    runs, curves = store.read(workdir / "store", "runs"), store.read(workdir / "store", "curves")
+    assert (runs.status == "done").all()
+    assert len(runs) == 36
+    assert set(curves.domain) == {"prose", "code", "mixture"}
+    assert (workdir / "fits.json").stat().st_size > 1000
+    assert "<figure>" in (workdir / "report.html").read_text()
+    assert len(list((workdir / "figures").glob("*.png"))) == 5
+    assert list((workdir / "states").glob("*")) == []
+
+
+def test_report_comes_from_the_store_alone(workdir: Path, environment: dict[str, str]) -> None:
+    said = (workdir / "report.html").read_text()
+    (workdir / "report.html").unlink()
+    (workdir / "fits.json").unlink()
+    without = {**environment, "SCALING_CACHE": "/nonexistent"}
+    done = verb("report", without, f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr
+    assert len((workdir / "report.html").read_text()) == pytest.approx(len(said), rel=0.2)
+    assert (workdir / "fits.json").exists()
+
+
+def test_plan_says_what_it_will_cost(environment: dict[str, str]) -> None:
+    planned = verb("plan", environment, f"--config={CONFIG}", "--config.model.width=8")
+    assert planned.returncode == 0, planned.stderr
+    assert "12 runs of 2 groups and 1 programs" in planned.stdout
+    assert "given on the command line, in place of axes where they set it: {'model.width': 8}" in planned.stdout
+    assert "to train: 12 runs, about" in planned.stdout
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["--config.model.depth=0"], "ConfigError: model.depth = 0: expected 1 or more"),
+    (["--config.study.shares=(0.0, 1.5)"], r"ConfigError: data.mixture.code = 1.5: expected a share from 0 to 1"),
+    (["--config.data.sequence=100000"], "ConfigError: data.sequence = 100000"),
+])
+def test_what_a_user_can_cure_is_one_line(
+    environment: dict[str, str], tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    done = verb("run", environment, f"--config={CONFIG}", f"--workdir={tmp_path}", *arguments)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.rglob("*.parquet"))
+
+
+def test_report_without_a_sweep_says_what_to_run(environment: dict[str, str], tmp_path: Path) -> None:
+    done = verb("report", environment, f"--workdir={tmp_path}")
+    assert done.returncode != 0
+    assert "expected the folder of a sweep, with experiment.json; run python -m experiments.run first" in done.stderr

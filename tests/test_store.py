@@ -1,0 +1,136 @@
+"""Tables are written whole or not at all, and read back as one with columns united by name."""
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scaling import store as store_module
+from scaling.store import Store, StoreError, read, replace_durably
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def test_an_absent_table_has_no_rows(store: Store) -> None:
+    assert store.read("runs").empty
+    assert store.names("runs") == []
+
+
+def test_columns_are_united_by_name(store: Store) -> None:
+    store.write("runs", "a", pd.DataFrame({"run_id": ["x", "y"], "parent_step": [None, None], "loss": [1, 2]}))
+    store.write("runs", "b", pd.DataFrame({"loss": [0.5], "run_id": ["z"], "parent_step": [7], "new": ["w"]}))
+    table = store.read("runs").set_index("run_id")
+    assert list(table.index) == ["x", "y", "z"]
+    assert table.loss.tolist() == [1.0, 2.0, 0.5]
+    assert table.parent_step.isna().tolist() == [True, True, False]
+    assert table.parent_step["z"] == 7
+    assert table.new.isna().tolist() == [True, True, False]
+    assert table.new["z"] == "w"
+
+
+def test_values_come_back_bit_for_bit(store: Store) -> None:
+    values = np.random.default_rng(0).normal(size=1000) * 10.0 ** np.arange(-500, 500).clip(-300, 300)
+    store.write("curves", "a.000000000.000000128", pd.DataFrame({"loss": values, "step": np.arange(1000)}))
+    table = read(store.root, "curves")
+    assert table.loss.to_numpy().tobytes() == values.tobytes()
+    assert table.step.dtype == np.int64
+    assert store.names("curves") == ["a.000000000.000000128"]
+
+
+def test_a_file_is_replaced_and_removed(store: Store) -> None:
+    for status in ("running", "done"):
+        store.write("runs", "job", pd.DataFrame({"run_id": ["x"], "status": [status]}))
+    assert store.read("runs").status.tolist() == ["done"]
+    store.remove("runs", ["job"])
+    assert store.read("runs").empty
+    with pytest.raises(FileNotFoundError):
+        store.remove("runs", ["job"])
+
+
+def test_an_unknown_table_is_refused(store: Store) -> None:
+    with pytest.raises(StoreError, match=r"table 'curve': expected one of runs, curves, diagnostics"):
+        store.read("curve")
+    with pytest.raises(StoreError, match=r"table 'loss': expected one of"):
+        store.write("loss", "a", pd.DataFrame({"x": [1]}))
+
+
+def test_a_leftover_temporary_file_is_ignored(store: Store) -> None:
+    store.write("runs", "a", pd.DataFrame({"run_id": ["x"]}))
+    (store.folder("runs") / ".a.parquet.0123abcd").write_bytes(b"PAR1 half a fi")
+    assert store.names("runs") == ["a"]
+    assert store.read("runs").run_id.tolist() == ["x"]
+
+
+@pytest.mark.parametrize("content", [b"", b"not parquet", b"PAR1"])
+def test_a_corrupt_file_is_named_with_the_cure(store: Store, content: bytes) -> None:
+    store.write("curves", "good", pd.DataFrame({"run_id": ["x"]}))
+    (store.folder("curves") / "bad.parquet").write_bytes(content)
+    with pytest.raises(StoreError, match=r"curves/bad\.parquet: not a readable Parquet file .*; move it away and run"):
+        store.read("curves")
+
+
+def test_a_cut_file_is_named(store: Store) -> None:
+    store.write("curves", "cut", pd.DataFrame({"loss": np.arange(1000.0)}))
+    path = store.folder("curves") / "cut.parquet"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(StoreError, match=r"curves/cut\.parquet: not a readable Parquet file"):
+        store.read("curves")
+
+
+def test_columns_of_clashing_types_are_refused_by_name(store: Store) -> None:
+    store.write("runs", "a", pd.DataFrame({"loss": [1.0]}))
+    store.write("runs", "b", pd.DataFrame({"loss": ["high"]}))
+    with pytest.raises(StoreError, match=r"store/runs: .*loss.*"):
+        store.read("runs")
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    replace_durably(path, lambda temporary: temporary.write_text("old"))
+
+    def fail(temporary: Path) -> None:
+        temporary.write_text("ne")
+        assert path.read_text() == "old", "nobody sees a part"
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        replace_durably(path, fail)
+    assert [file.name for file in tmp_path.iterdir()] == ["plan.json"]
+    assert path.read_text() == "old"
+
+
+def test_a_file_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+    replace = os.replace
+    monkeypatch.setattr(store_module.os, "fsync", lambda fd: events.append(os.readlink(f"/proc/self/fd/{fd}")))
+    monkeypatch.setattr(store_module.os, "replace", lambda a, b: (events.append("rename"), replace(a, b)))
+    replace_durably(tmp_path / "x", lambda temporary: temporary.write_text("all"))
+    assert Path(events[0]).name.startswith(".x.")
+    assert events[1:] == ["rename", str(tmp_path)], "file, then name, then folder"
+
+
+def test_five_thousand_curves_are_read_in_three_seconds(store: Store) -> None:
+    """5,000 runs in packs of 32, each with 50 points of 4 rows; the files are copies of one."""
+    random, rows = np.random.default_rng(0), 32 * 50 * 4
+    step = np.repeat(np.arange(50), 32 * 4)
+    store.write("curves", "0", pd.DataFrame({
+        "run_id": np.tile(np.repeat([f"{run:012x}" for run in range(32)], 4), 50), "step": step, "tokens": step * 4096,
+        "flops": step * 4096 * 1e6, "lr": random.random(rows),
+        "split": np.tile(["validation", "validation", "validation", "train"], rows // 4),
+        "domain": np.tile(["prose", "code", "headers", "mixture"], rows // 4), "loss": random.random(rows),
+        "loss_se": random.random(rows), "bits_per_byte": random.random(rows)}))
+    files = -(-5000 // 32)
+    for pack in range(1, files):
+        shutil.copyfile(store.folder("curves") / "0.parquet", store.folder("curves") / f"{pack}.parquet")
+    begin = time.perf_counter()
+    table = store.read("curves")
+    seconds = time.perf_counter() - begin
+    assert len(table) == files * rows
+    assert seconds < 3

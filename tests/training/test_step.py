@@ -1,0 +1,93 @@
+"""The pure train step against the same step by hand in numpy, float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import packs
+import reference
+from scaling.config import Run
+from scaling.data.batches import batch
+from scaling.training.state import DATA, Tables, TrainState
+from scaling.training.step import token_losses, train_step
+from scaling.training.tables import RunTables, hyperparameters, run_tables
+
+TINY = {
+    "model.width": 4, "model.heads": 2, "model.feedforward_ratio": 2.0, "data.sequence": 3, "data.batch": 2,
+    "training.dtype": "float64", "training.z_loss": 0.01, "schedule.warmup": {"steps": 1}, "schedule.peak": 0.05,
+    "data.mixture": {"a": 0.5, "b": 0.5},
+}
+
+
+def rows(tables: RunTables, step: int) -> Tables:
+    return jax.tree.map(lambda table: table[0], tables.rows(step, 1, 1, np.dtype(np.float64)))
+
+
+def advance(run: Run, state: TrainState, step: int) -> tuple[TrainState, np.ndarray]:
+    """The state after update number `step`, from 0, and the windows it saw."""
+    tokens, _ = packs.corpus(run.data.sequence, 4)
+    hyper = hyperparameters(run, packs.windows(), np.dtype(np.float64))
+    at = rows(run_tables(run, packs.windows(), (0, 0)), step)
+    key = jax.random.fold_in(jax.random.key(hyper.seed), DATA)
+    slots_B = jnp.arange(run.data.batch)
+    seen_BxT = batch(tokens, key, hyper.windows_K, at.drawn_CxK, at.counts_CxK, slots_B, run.data.sequence)
+    step_fn = jax.jit(train_step, static_argnums=(0, 1, 2))
+    return step_fn(run.program, packs.VOCABULARY, 1, hyper, at, tokens, state), np.asarray(seen_BxT)
+
+
+@pytest.mark.parametrize(("changes", "decay"), [
+    ({"optimizer.clip_norm": 0.5, "optimizer.weight_decay": 0.3}, 0.3),
+    ({"optimizer.clip_norm": None, "optimizer.weight_decay": 0.02, "optimizer.decay_convention": "independent"},
+     0.02 / 0.05),
+])
+def test_two_updates_equal_the_formulas(changes: dict, decay: float) -> None:
+    run = packs.pack_run(**TINY, **changes)
+    with jax.enable_x64(True):
+        state = packs.random_state(run.program, seed=3)
+        params = state.params
+        first = second = jax.tree.map(np.zeros_like, params)
+        rates = run_tables(run, packs.windows(), (0, 0)).learning_rate_T
+        losses, norms = [], []
+        for step in (0, 1, 2):  # the first update of a warm-up has rate 0 and moves the moments alone
+            state, seen_BxT = advance(run, state, step)
+            losses.append(reference.objective(params, run, seen_BxT)[1])
+            grads, norm = reference.clipped(reference.gradient(params, run, seen_BxT), run.optimizer.clip_norm)
+            norms.append(norm)
+            params, first, second = reference.adamw(
+                params, first, second, grads, step + 1, rates[step], decay, run)
+            moments = state.optimizer[1][0]
+            for ours, theirs in ((state.params, params), (moments.mu, first), (moments.nu, second)):
+                jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-14), ours, theirs)
+        if run.optimizer.clip_norm is not None:
+            assert min(norms) > run.optimizer.clip_norm, "the clip must bite for this test to mean anything"
+        assert (int(state.step), int(state.diverged_at), int(moments.count)) == (3, -1, 3)
+        expected = (3, np.sum(losses), np.sum(np.square(losses)), np.sum(norms))
+        np.testing.assert_allclose(state.metrics, expected, rtol=1e-12)
+
+
+def test_token_losses_are_log_softmax() -> None:
+    rng = np.random.default_rng(0)
+    logits_NxV, targets_N = rng.normal(size=(50, 7)).astype(np.float32) * 30, rng.integers(7, size=50)
+    loss_N, log_z_N = token_losses(jnp.asarray(logits_NxV), jnp.asarray(targets_N))
+    np.testing.assert_allclose(loss_N, -jax.nn.log_softmax(logits_NxV)[np.arange(50), targets_N], atol=1e-4)
+    np.testing.assert_allclose(log_z_N, jax.nn.logsumexp(logits_NxV, axis=-1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("limit", [1e-3, 20.0])
+def test_a_refused_loss_changes_nothing_but_the_mark(limit: float) -> None:
+    """Below the loss the step is refused, above it is taken."""
+    run = packs.pack_run(**{**TINY, "training.diverged_above": limit})
+    with jax.enable_x64(True):
+        before = packs.random_state(run.program, seed=0)
+        after = jax.device_get(advance(run, before, 1)[0])
+        same = [np.array_equal(a, b) for a, b in zip(jax.tree.leaves(before.params), jax.tree.leaves(after.params),
+                                                     strict=True)]
+        if limit < 1:
+            assert all(same)
+            jax.tree.map(np.testing.assert_array_equal, before.optimizer, after.optimizer)
+            assert (int(after.step), int(after.diverged_at)) == (0, 1)
+            assert after.metrics.steps == 0
+        else:
+            assert not any(same)
+            assert (int(after.step), int(after.diverged_at)) == (1, -1)
