@@ -250,12 +250,23 @@ def held_out_size(held_out: pd.DataFrame, settings: Settings) -> list[Claim]:
     return claims
 
 
+def _misses(decision: Decision, measured: Mapping[str, float]) -> bool:
+    """Whether an interval lies wholly beside the range that the trunks measured."""
+    known = [share for share in measured.values() if not math.isnan(share)]
+    return bool(known) and (decision.low > max(known) or decision.high < min(known))
+
+
 def _not_identified(fits: Mapping[str, Fit], answers: list[SizeAnswer]) -> list[str]:
     """Every refusal in words, and what the design itself cannot tell."""
     notes = [f"{name}: {refusal}" for name, fit in fits.items() for refusal in fit.refusals]
     for found in answers:
         notes += [f"width {found.width}, {way}: {decision.refusal}" for way, decision in
                   (("CMR ratio law", found.cmr), ("D-CPT", found.d_cpt)) if decision.refusal]
+        notes += [f"width {found.width}, {way}: {decision.low:.0%} to {decision.high:.0%} misses what the trunks "
+                  f"measured ({', '.join(f'{share:.0%}' for share in found.measured.values())}): its interval is "
+                  "right only if the law is, and here the law misfits"
+                  for way, decision in (("CMR ratio law", found.cmr), ("D-CPT", found.d_cpt))
+                  if decision.refusal is None and _misses(decision, found.measured)]
         if found.turning is None:
             notes.append(f"width {found.width}, CMR from turning points: {found.turning_note}")
     seeds = len(answers[0].measured)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import base64
 import html
+import struct
 from collections.abc import Sequence
 
 import pandas as pd
+
+from scaling.figures.style import DPI
 
 STYLE = """
 body { font: 16px/1.55 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2.5rem auto; padding: 0 1.2rem }
@@ -43,8 +46,8 @@ class Page:
 
     def figure(self, png: bytes, caption: str) -> None:
         source = base64.b64encode(png).decode()
-        text = html.escape(caption)
-        self._blocks.append(f'<figure><img alt="{text}" src="data:image/png;base64,{source}">'
+        text, width = html.escape(caption), int(struct.unpack(">I", png[16:20])[0] * 96 / DPI)
+        self._blocks.append(f'<figure><img alt="{text}" width="{width}" src="data:image/png;base64,{source}">'
                             f"<figcaption>{text}</figcaption></figure>")
 
     def text(self) -> str:

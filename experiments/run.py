@@ -7,6 +7,7 @@ the command goes on where it stopped, and a widened sweep trains only what is ne
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from absl import flags
@@ -27,6 +28,7 @@ def main() -> None:
     counts = ", ".join(f"{count} {status}" for status, count in runs.status.value_counts().items())
     print(f"{len(runs)} runs in {workdir}: {counts}")
     if experiment.study is not None:
+        print("fitting the laws", file=sys.stderr, flush=True)
         findings = analyse.analyse(workdir)
         print(runtime.study_modules(experiment.study)[1].summary(findings))
         print(report.report(workdir, findings))

@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import importlib.util
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -14,7 +15,8 @@ from types import ModuleType
 from typing import Any
 
 import jax
-from absl import app, flags, logging
+from absl import app, flags
+from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
 from scaling import fields
@@ -40,7 +42,10 @@ def start(main: Callable[[], None]) -> None:
     """Run a verb; what the user can cure ends it with one line instead of a trace."""
 
     def guarded(_: list[str]) -> None:
-        logging.set_verbosity(logging.WARNING)
+        absl_logging.set_verbosity(absl_logging.WARNING)
+        logging.getLogger("scaling").setLevel(logging.INFO)
+        logging.getLogger("scaling").addHandler(logging.StreamHandler(sys.stderr))
+        logging.getLogger("scaling").propagate = False
         set_up_jax()
         try:
             main()

@@ -61,7 +61,8 @@ def _known(name: str, names: Sequence[str], field: str) -> None:
 
 
 def allocate(
-    shares_TxK: np.ndarray, batch: int, drawn_K: np.ndarray | Sequence[int] | int = 0
+    shares_TxK: np.ndarray, batch: int, drawn_K: np.ndarray | Sequence[int] | int = 0,
+    target_K: Sequence[int] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Whole windows of each domain at each step: (drawn before the step, drawn at the step), both int32 [T, K].
 
@@ -79,7 +80,10 @@ def allocate(
     Args:
       shares_TxK: as from `shares`.
       batch: windows a step.
-      drawn_K: windows a parent run has already given: row 0 of the first result. Targets start from there.
+      drawn_K: windows a parent run has already given: row 0 of the first result.
+      target_K: the parent's target when it gave them, in 1 / UNITS of a window, as from `target_after`; the fraction
+        that it still owed a domain is then given first, so that a branch with the parent's shares goes on exactly as
+        the parent would. Default: drawn_K, nothing owed.
 
     Raises:
       ValueError: more than 2^31 - 1 windows in all.
@@ -89,10 +93,11 @@ def allocate(
     total = steps * batch + int(drawn_K.sum())
     if total > LIMIT:
         raise ValueError(f"steps * batch = {total} windows in all, expected at most {LIMIT}; shorten the run")
-    target_TxK = np.cumsum(_units(shares_TxK), axis=0) * batch
+    before_K = drawn_K * UNITS if target_K is None else np.asarray(target_K, np.int64)
+    target_TxK = before_K + np.cumsum(_units(shares_TxK), axis=0) * batch
     floor_TxK = target_TxK // UNITS
-    given_TxK = floor_TxK + _raised(target_TxK, floor_TxK, batch)
-    given_TxK = drawn_K + np.concatenate([np.zeros((1, domains), np.int64), given_TxK])
+    given_TxK = floor_TxK + _raised(target_TxK, floor_TxK, before_K, drawn_K)
+    given_TxK = np.concatenate([drawn_K[None], given_TxK])
     return given_TxK[:-1].astype(np.int32), np.diff(given_TxK, axis=0).astype(np.int32)
 
 
@@ -104,21 +109,29 @@ def _units(shares_TxK: np.ndarray) -> np.ndarray:
     return units_TxK
 
 
-def _raised(target_TxK: np.ndarray, floor_TxK: np.ndarray, batch: int) -> np.ndarray:
+def target_after(shares_TxK: np.ndarray, batch: int, step: int, target_K: Sequence[int]) -> tuple[int, ...]:
+    """The target after `step` steps of a run that started from `target_K`, in 1 / UNITS of a window."""
+    return tuple((np.asarray(target_K, np.int64) + _units(shares_TxK[:step]).sum(axis=0) * batch).tolist())
+
+
+def _raised(target_TxK: np.ndarray, floor_TxK: np.ndarray, before_K: np.ndarray, drawn_K: np.ndarray) -> np.ndarray:
     """Which domains stand one window above the floor of their target after each step: bool [T, K].
+
+    `before_K` and `drawn_K`: the target and the windows given before the first step.
 
     Only this set passes from step to step, as the bits of an integer; all else is computed for all steps at once.
     """
     steps, domains = target_TxK.shape
     above_TxK = target_TxK - floor_TxK * UNITS
     open_TxK = above_TxK > 0
-    due_TxK = np.where(open_TxK, _due(target_TxK, floor_TxK), np.iinfo(np.int64).max)
+    due_TxK = np.where(open_TxK, _due(target_TxK, floor_TxK, before_K), np.iinfo(np.int64).max)
     order_TxK = np.lexsort((-above_TxK, due_TxK), axis=1)
-    stays_TxK = np.diff(floor_TxK, axis=0, prepend=-1) == 0
+    stays_TxK = np.diff(floor_TxK, axis=0, prepend=before_K[None] // UNITS) == 0
     stays_T = [int.from_bytes(row, "little") for row in np.packbits(stays_TxK, axis=1, bitorder="little")]
     width = -(-domains // 8)
     needed_T = (above_TxK.sum(axis=1) // UNITS).tolist()
-    raised_T, raised = [], 0
+    ahead_K = drawn_K > before_K // UNITS
+    raised_T, raised = [], sum(1 << domain for domain in np.flatnonzero(ahead_K).tolist())
     for stays, needed, order in zip(stays_T, needed_T, order_TxK.tolist(), strict=True):
         raised &= stays  # a window given early stays given until the floor catches up
         missing = needed - raised.bit_count()
@@ -134,9 +147,9 @@ def _raised(target_TxK: np.ndarray, floor_TxK: np.ndarray, batch: int) -> np.nda
     return np.unpackbits(bytes_TxW, axis=1, count=domains, bitorder="little").astype(bool)
 
 
-def _due(target_TxK: np.ndarray, floor_TxK: np.ndarray) -> np.ndarray:
+def _due(target_TxK: np.ndarray, floor_TxK: np.ndarray, before_K: np.ndarray) -> np.ndarray:
     """First step at which each domain's target reaches its next whole window, the last row of shares held for ever."""
-    last_K = np.diff(target_TxK, axis=0, prepend=0)[-1]
+    last_K = np.diff(target_TxK, axis=0, prepend=before_K[None])[-1]
     columns = []
     for target_T, floor_T, last in zip(target_TxK.T, floor_TxK.T, last_K, strict=True):
         wanted_T = (floor_T + 1) * UNITS

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,7 +32,7 @@ from scaling.training.checkpoints import PackCheckpoints
 from scaling.training.loop import PackJob, replay_pack, train_pack
 from scaling.training.recorder import Recorder, RunFacts
 from scaling.training.state import TrainState
-from scaling.training.tables import RunTables, Windows, in_steps, run_tables
+from scaling.training.tables import RunTables, Stream, Windows, in_steps, run_tables
 
 
 class ChangedCorpusError(RuntimeError):
@@ -98,13 +99,16 @@ class LocalSweep:
 
     def _check_corpora(self) -> None:
         table = self.store.read("runs")
-        for run_id, checksum in zip(table.get("run_id", ()), table.get("corpus_checksum", ()), strict=True):
-            run = self.by_id.get(run_id)
-            if run is not None and self.bench.corpus(run.program).checksum != checksum:
+        if not len(table):
+            return
+        now = {(json.dumps(program.data.domains), program.data.tokenizer): self.bench.corpus(program).checksum
+               for program in self.windows}
+        for run_id, *columns, checksum in table[["run_id", "data.domains", "data.tokenizer", "corpus_checksum"]].values:
+            found = now.get(tuple(columns), checksum)
+            if found != checksum:
                 raise ChangedCorpusError(
-                    f"data.domains of run {run_id} now hold other text (checksum "
-                    f"{self.bench.corpus(run.program).checksum}) than when it was trained ({checksum}); restore the "
-                    "text or use another --workdir")
+                    f"data.domains {columns[0]} now hold other text (checksum {found}) than when run {run_id} of this "
+                    f"workdir was trained ({checksum}); restore the text or use another --workdir")
 
     def _width(self, group: Group, runs: int) -> Width:
         largest = largest_groups(self.groups)[group.program]
@@ -113,6 +117,7 @@ class LocalSweep:
     def train(self) -> None:
         """Train every run of the sweep that has no outcome yet."""
         self._forget_unfinished()
+        self._drop_states([run for job in self.jobs for run in job.runs])
         runs = [run for job in self.jobs for run in job.runs]
         tally = Tally(len(runs), sum(map(self._flops, runs)))
         with shown(tally) as refresh:
@@ -161,10 +166,10 @@ class LocalSweep:
     def _tables(self, run: Run) -> RunTables:
         """Tables of a run; a branch goes on in the data where its ancestors stopped."""
         windows = self.windows[run.program]
-        drawn_K: tuple[int, ...] = (0,) * len(windows.by_domain)
-        if run.parent is not None:
-            drawn_K = self._tables(self.by_id[run.parent.run_id]).drawn_after(self._branch_step(run))
-        return run_tables(run, windows, drawn_K)
+        if run.parent is None:
+            return run_tables(run, windows, Stream.start(len(windows.by_domain)))
+        parent = self._tables(self.by_id[run.parent.run_id])
+        return run_tables(run, windows, parent.stream_after(self._branch_step(run)))
 
     def _branch_step(self, run: Run) -> int:
         assert run.parent is not None

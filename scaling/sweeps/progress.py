@@ -46,7 +46,9 @@ class Tally:
     def line(self) -> str:
         """One line for a person."""
         elapsed = max(self.clock() - self.begin, 1e-9)
-        left = elapsed * (self.flops / self.worked - 1) if self.worked else None
+        left = max(elapsed * (self.flops / self.worked - 1), 0.0) if self.worked else None
+        if self.done == self.runs:
+            left = 0.0
         return (f"{self.done}/{self.runs} runs, {self.tokens / elapsed:,.0f} tokens/s, "
                 f"{_clock(left) + ' left' if left is not None else 'starting'}, {self.diverged} diverged")
 

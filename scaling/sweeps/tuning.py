@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -19,9 +20,10 @@ from scaling.store import replace_durably
 from scaling.sweeps.plan import Width
 from scaling.sweeps.workbench import Workbench
 from scaling.training.loop import PackJob, PackRun
-from scaling.training.tables import run_tables
+from scaling.training.tables import Stream, run_tables
 from scaling.training.trainer import CHUNK
 
+LOG = logging.getLogger("scaling")
 MOST_RUNS_A_DEVICE = 64
 MEMORY_SHARE = 0.8  # of what the device reports free
 MEASURED_SECONDS = 0.2
@@ -125,9 +127,11 @@ class Tuner:
     def _measure(self, runs: Sequence[Run], width: Width) -> Speed:
         """Time a few steps of a full pack, compiled before the clock starts."""
         program = runs[0].program
+        LOG.info("compiling and timing width %d, depth %d: %d lanes, %d vmapped at a time", program.model.width,
+                 program.model.depth, width.lanes, width.vmap)
         trainer, windows = self.bench.trainer(program, width), self.bench.windows(program)
         chosen = [runs[i % len(runs)] for i in range(width.lanes)]
-        tables = [run_tables(run, windows, (0,) * len(windows.by_domain)) for run in chosen]
+        tables = [run_tables(run, windows, Stream.start(len(windows.by_domain))) for run in chosen]
         pack = PackRun(trainer, PackJob(chosen, range(width.lanes), tables, windows, (), {}, None))
         zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), self.bench.template(program))
         sound = zeros._replace(diverged_at=np.int32(-1))  # as fast as a fresh start, and nothing to compile for it

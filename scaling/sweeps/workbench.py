@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from scaling.sweeps.plan import Width
 from scaling.training.state import TrainState, initial_state
 from scaling.training.tables import Windows
 from scaling.training.trainer import Layout, PackTrainer
+
+LOG = logging.getLogger("scaling")
 
 
 def cache_folder() -> Path:
@@ -33,6 +36,7 @@ class Workbench:
 
     @functools.lru_cache(maxsize=8)  # noqa: B019  a workbench lives as long as its process
     def _corpus(self, domains: tuple[tuple[str, str], ...], tokenizer: str) -> tuple[Corpus, Tokens]:
+        LOG.info("reading the corpora %s (%s)", ", ".join(name for name, _ in domains), tokenizer)
         try:
             corpus = load_corpus(dict(domains), tokenizer, self.cache)
             return corpus, device_tokens(corpus)

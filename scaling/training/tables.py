@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import NamedTuple
 
 import numpy as np
 
@@ -81,17 +82,34 @@ def learning_rates(run: Run, steps: int, windows: Windows) -> np.ndarray:
     return schedule.peak * multipliers(schedule, in_steps(run, schedule.warmup, windows), decay, steps)
 
 
+class Stream(NamedTuple):
+    """Where a stream of data stands: windows that each domain gave, and its target in 1 / mixing.UNITS of a window."""
+
+    drawn_K: tuple[int, ...]
+    target_K: tuple[int, ...]
+
+    @classmethod
+    def start(cls, domains: int) -> Stream:
+        """Nothing given."""
+        return cls((0,) * domains, (0,) * domains)
+
+
 @dataclasses.dataclass(frozen=True)
 class RunTables:
     """Everything that acts on one run step by step, whole length, on the host."""
 
+    run: Run
+    stream: Stream  # before the first step
     learning_rate_T: np.ndarray  # float64
     drawn_TxK: np.ndarray
     counts_TxK: np.ndarray
 
-    def drawn_after(self, step: int) -> tuple[int, ...]:
-        """Windows each domain has given after `step` >= 1 updates."""
-        return tuple((self.drawn_TxK[step - 1] + self.counts_TxK[step - 1]).tolist())
+    def stream_after(self, step: int) -> Stream:
+        """Where the stream stands after `step` >= 1 updates; a branch goes on from there."""
+        data = self.run.data
+        shares_TxK = mixing.shares(data.mixture, len(self.drawn_TxK), data.names)
+        return Stream(tuple((self.drawn_TxK[step - 1] + self.counts_TxK[step - 1]).tolist()),
+                      mixing.target_after(shares_TxK, data.batch, step, self.stream.target_K))
 
     def rows(self, start: int, count: int, chunk: int, dtype: np.dtype) -> Tables:
         """Rows start .. start + count, padded to `chunk` by repetition of the last."""
@@ -99,17 +117,17 @@ class RunTables:
         return Tables(self.learning_rate_T[index_C].astype(dtype), self.drawn_TxK[index_C], self.counts_TxK[index_C])
 
 
-def run_tables(run: Run, windows: Windows, drawn_K: tuple[int, ...]) -> RunTables:
-    """Tables of a run; `drawn_K` is what its ancestors have drawn, where the stream of data goes on."""
+def run_tables(run: Run, windows: Windows, stream: Stream) -> RunTables:
+    """Tables of a run whose data go on from `stream`."""
     steps = horizon(run, windows)
-    drawn_TxK, counts_TxK = _allocation(run.data.mixture, run.data.names, steps, run.data.batch, drawn_K)
-    return RunTables(learning_rates(run, steps, windows), drawn_TxK, counts_TxK)
+    drawn_TxK, counts_TxK = _allocation(run.data.mixture, run.data.names, steps, run.data.batch, stream)
+    return RunTables(run, stream, learning_rates(run, steps, windows), drawn_TxK, counts_TxK)
 
 
 @functools.lru_cache(maxsize=128)
-def _allocation(mixture: tuple, names: tuple[str, ...], steps: int, batch: int, drawn_K: tuple[int, ...]) -> tuple:
+def _allocation(mixture: tuple, names: tuple[str, ...], steps: int, batch: int, stream: Stream) -> tuple:
     """Windows drawn before and at each step; cached, since the runs of a grid share few mixtures."""
-    return mixing.allocate(mixing.shares(mixture, steps, names), batch, np.array(drawn_K, np.int64))
+    return mixing.allocate(mixing.shares(mixture, steps, names), batch, stream.drawn_K, stream.target_K)
 
 
 def hyperparameters(run: Run, windows: Windows, dtype: np.dtype) -> Hyperparameters:

@@ -152,6 +152,19 @@ def test_a_child_continues_where_its_parent_stopped() -> None:
     np.testing.assert_array_equal(continued, fresh + np.array([[100, 20, 3]]))
 
 
+@settings(max_examples=60, deadline=None)
+@given(weights=st.lists(st.integers(1, 99), min_size=2, max_size=5), batch=st.integers(1, 8), at=st.integers(1, 39))
+def test_a_child_with_its_parents_shares_draws_what_the_parent_would_have(
+    weights: list[int], batch: int, at: int
+) -> None:
+    shares_TxK = np.tile(np.array(weights) / sum(weights), (40, 1))
+    drawn, counts = allocate(shares_TxK, batch)
+    target_K = mixing.target_after(shares_TxK, batch, at, (0,) * len(weights))
+    child_drawn, child_counts = allocate(shares_TxK[at:], batch, drawn[at - 1] + counts[at - 1], target_K)
+    np.testing.assert_array_equal(child_drawn, drawn[at:])
+    np.testing.assert_array_equal(child_counts, counts[at:])
+
+
 def test_more_windows_than_an_int32_counts_are_refused() -> None:
     table = shares({"prose": 1.0}, 4, NAMES)
     allocate(table, 2**29 - 1)

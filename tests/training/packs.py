@@ -23,7 +23,7 @@ from scaling.training.checkpoints import PackCheckpoints
 from scaling.training.loop import PackJob, train_pack
 from scaling.training.recorder import Recorder, RunFacts
 from scaling.training.state import TrainState, initial_state
-from scaling.training.tables import Windows, evaluation_steps, run_tables
+from scaling.training.tables import Stream, Windows, evaluation_steps, run_tables
 from scaling.training.trainer import Layout, PackTrainer
 
 VOCABULARY = 11
@@ -109,9 +109,9 @@ class Trained:
 
 
 def job(runs: Sequence[Run], positions: Sequence[int] | None = None, saves: Mapping[int, Sequence[str]] | None = None,
-        parents: Sequence[TrainState] | None = None, drawn_K: tuple[int, ...] = (0, 0)) -> PackJob:
+        parents: Sequence[TrainState] | None = None) -> PackJob:
     """A pack of runs; by default the last step's state of each is kept."""
-    tables = [run_tables(run, windows(), drawn_K) for run in runs]
+    tables = [run_tables(run, windows(), Stream.start(2)) for run in runs]
     steps = len(tables[0].learning_rate_T)
     return PackJob(runs, range(len(runs)) if positions is None else positions, tables, windows(),
                    evaluation_steps(runs[0], steps), {steps: [run.run_id for run in runs]} if saves is None else saves,

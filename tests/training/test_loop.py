@@ -16,9 +16,11 @@ import reference
 from packs import ALONE, SEVEN
 from scaling.config import Run
 from scaling.data.batches import Tokens, batch
+from scaling.store import Store
 from scaling.training import step
+from scaling.training.checkpoints import PackCheckpoints
 from scaling.training.loop import PackRun, replay_pack
-from scaling.training.tables import evaluation_steps, run_tables
+from scaling.training.tables import Stream, evaluation_steps, run_tables
 from scaling.training.trainer import Layout, PackTrainer
 
 
@@ -55,7 +57,7 @@ def test_the_trainer_sees_the_windows_of_its_tables_each_once_an_epoch(monkeypat
     monkeypatch.setattr(step, "batch", caught)
     trainer = PackTrainer(run.program, 2 * windows, both, np.zeros((2, 2, 6), np.int32),
                           Layout(1, 1, devices=2, data=2))
-    table = run_tables(run, packs.windows(windows), (0, 0))
+    table = run_tables(run, packs.windows(windows), Stream.start(2))
     job = dataclasses.replace(packs.job([run]), tables=[table], windows=packs.windows(windows))
     pack = PackRun(trainer, job)
     jax.block_until_ready(pack.advance(pack.start(), 0, steps))
@@ -72,7 +74,7 @@ def test_the_trainer_sees_the_windows_of_its_tables_each_once_an_epoch(monkeypat
         assert [sum(w < windows for w in given), sum(w >= windows for w in given)] == counts_K
         for window in given:
             streams[window // windows].append(window % windows)
-    assert (len(streams[0]), len(streams[1])) == table.drawn_after(steps)
+    assert (len(streams[0]), len(streams[1])) == table.stream_after(steps).drawn_K
     for domain, limit in ((0, windows), (1, 7)):  # 35 tokens are 7 windows
         epochs = [streams[domain][start:start + limit] for start in range(0, len(streams[domain]), limit)]
         assert all(sorted(epoch) == list(range(limit)) for epoch in epochs[:-1])
@@ -106,7 +108,7 @@ def test_rows_stand_at_log_spaced_steps_with_what_acted_there(tmp_path: Path) ->
     assert trained.curves[trained.curves.split == "train"].step.tolist() == [1, 3, 6, 16, 40, 100]
     assert (trained.curves.tokens == trained.curves.step * 4 * 16).all()
     assert (trained.curves.flops == trained.curves.tokens).all()  # the tests' packs count 1 FLOP a token
-    rates_T = run_tables(run, packs.windows(), (0, 0)).learning_rate_T
+    rates_T = run_tables(run, packs.windows(), Stream.start(2)).learning_rate_T
     for row in trained.curves.itertuples():
         assert math.isnan(row.lr) if row.step == 0 else row.lr == rates_T[row.step - 1]
     assert set(trained.diagnostics.step) == {1, 3, 6, 16, 40, 100}
@@ -170,6 +172,30 @@ def test_tables_do_not_depend_on_checkpoints_nor_interruptions(
     assert found.diverged_at == wanted.diverged_at
     for run in runs:
         jax.tree.map(np.testing.assert_array_equal, found.params(run), wanted.params(run))
+
+
+def test_rows_written_ahead_of_their_checkpoint_are_written_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A cut between the rows of step 40 and its checkpoint, then a resume that flushes at other steps."""
+    runs = [run_with(steps=100, index=index) for index in (0, 1)]
+    wanted = packs.train(packs.job(runs), SEVEN, tmp_path / "whole")
+    save = PackCheckpoints.save
+
+    def cut(self: PackCheckpoints, run_ids: list[str], at: int, states_R: Any) -> None:
+        if at == 40:
+            raise PowerCutError
+        save(self, run_ids, at, states_R)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PackCheckpoints, "save", cut)
+        with pytest.raises(PowerCutError):
+            packs.train(packs.job(runs), SEVEN, tmp_path / "cut", checkpoint_seconds=0)
+    assert Store(tmp_path / "cut" / "store").read("curves").step.max() == 40
+    found = packs.train(packs.job(runs), SEVEN, tmp_path / "cut")
+    order = ["run_id", "step", "split", "domain"]
+    mine, theirs = (trained.curves.sort_values(order).reset_index(drop=True) for trained in (found, wanted))
+    pd.testing.assert_frame_equal(mine, theirs, check_exact=True)
 
 
 def test_replay_makes_the_states_that_training_kept(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from scaling.config import Run
 from scaling.data.batches import batch
 from scaling.training.state import DATA, Tables, TrainState
 from scaling.training.step import token_losses, train_step
-from scaling.training.tables import RunTables, hyperparameters, run_tables
+from scaling.training.tables import RunTables, Stream, hyperparameters, run_tables
 
 TINY = {
     "model.width": 4, "model.heads": 2, "model.feedforward_ratio": 2.0, "data.sequence": 3, "data.batch": 2,
@@ -28,7 +28,7 @@ def advance(run: Run, state: TrainState, step: int) -> tuple[TrainState, np.ndar
     """The state after update number `step`, from 0, and the windows it saw."""
     tokens, _ = packs.corpus(run.data.sequence, 4)
     hyper = hyperparameters(run, packs.windows(), np.dtype(np.float64))
-    at = rows(run_tables(run, packs.windows(), (0, 0)), step)
+    at = rows(run_tables(run, packs.windows(), Stream.start(2)), step)
     key = jax.random.fold_in(jax.random.key(hyper.seed), DATA)
     slots_B = jnp.arange(run.data.batch)
     seen_BxT = batch(tokens, key, hyper.windows_K, at.drawn_CxK, at.counts_CxK, slots_B, run.data.sequence)
@@ -47,7 +47,7 @@ def test_two_updates_equal_the_formulas(changes: dict, decay: float) -> None:
         state = packs.random_state(run.program, seed=3)
         params = state.params
         first = second = jax.tree.map(np.zeros_like, params)
-        rates = run_tables(run, packs.windows(), (0, 0)).learning_rate_T
+        rates = run_tables(run, packs.windows(), Stream.start(2)).learning_rate_T
         losses, norms = [], []
         for step in (0, 1, 2):  # the first update of a warm-up has rate 0 and moves the moments alone
             state, seen_BxT = advance(run, state, step)
