@@ -322,7 +322,7 @@ def test_a_changed_corpus_is_refused(
         patch.setattr(executor, "train_pack", lambda *arguments: np.full(1, -1))
         sweep([run], tmp_path / "work", bench)
     (tmp_path / "text" / "new.txt").write_text("a document that was not there before\n")
-    with pytest.raises(ChangedCorpusError, match=rf"run {run.run_id} now hold other text .* use another --workdir"):
+    with pytest.raises(ChangedCorpusError, match=rf"now hold other text .* run {run.run_id} .* use another --workdir"):
         sweep([run], tmp_path / "work", KeptBench(bench.cache))
 
 
