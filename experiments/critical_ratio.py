@@ -246,7 +246,8 @@ def held_out_size(held_out: pd.DataFrame, settings: Settings) -> list[Claim]:
         claims.append(Claim(
             f"D-CPT predicts the {role} loss of a larger model better than the loss of the largest seen",
             "Que et al. 2024, held-out size", f"error {law.mean():.2%} against {guess.mean():.2%}, gain {mean:+.2%} "
-            f"[{low:+.2%}, {high:+.2%}]", mean, low, high, len(rows), verdict(low, high, 0.0)))
+            f"[{low:+.2%}, {high:+.2%}], over the branches of one size", mean, low, high, len(rows),
+            verdict(low, high, 0.0)))
     return claims
 
 
