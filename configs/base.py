@@ -43,7 +43,7 @@ def get_config() -> ConfigDict:
         "peak": 4e-3,
         "warmup": {"steps": 30},
         "floor": 0.1,  # share of the peak
-        "decay": config_dict.placeholder(dict),  # length of the final decay of wsd
+        "decay": {"steps": config_dict.placeholder(int)},  # length of the final decay of wsd
     }
     c.training = {
         "duration": {"steps": 500},  # steps | tokens | epochs

@@ -52,7 +52,14 @@ def start(main: Callable[[], None]) -> None:
         except (ConfigError, LockedError, ChangedCorpusError, TableError, StoreError) as error:
             sys.exit(f"{type(error).__name__}: {error}")
 
-    app.run(guarded)
+    app.run(guarded, flags_parser=_parse_flags)
+
+
+def _parse_flags(arguments: list[str]) -> list[str]:
+    try:
+        return app.parse_flags_with_usage(arguments)
+    except (AttributeError, KeyError) as error:  # of ml_collections, for a key that the configuration lacks
+        sys.exit(f"ConfigError: override of a key that the configuration lacks: {error}; see the file for its keys")
 
 
 def set_up_jax() -> None:

@@ -122,7 +122,7 @@ def convert_field(cls: type, key: str, value: Any, path: str) -> Any:
 def _typed(annotation: Any, value: Any, path: str) -> Any:
     if isinstance(annotation, types.UnionType):
         options = [option for option in annotation.__args__ if option is not type(None)]
-        return None if value is None else _typed(options[0], value, path)
+        return None if value is None or _is_blank(value) else _typed(options[0], value, path)
     if dataclasses.is_dataclass(annotation):
         return convert(typing.cast(type, annotation), value, path)
     origin = typing.get_origin(annotation)
@@ -142,6 +142,11 @@ def _typed(annotation: Any, value: Any, path: str) -> Any:
         given = type(value).__name__
         raise ConfigError(f"{path} = {value!r}: expected {wanted}, not {given}; write {article} {wanted}")
     return value
+
+
+def _is_blank(value: Any) -> bool:
+    """A mapping with nothing filled in, such as {"steps": None}: the way to leave an optional section open."""
+    return hasattr(value, "items") and all(item is None for _, item in value.items())
 
 
 def pairs(value: Any, path: str) -> tuple:
