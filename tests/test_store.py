@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import time
 from pathlib import Path
 
 import numpy as np
@@ -116,8 +115,8 @@ def test_a_file_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: p
     assert events[1:] == ["rename", str(tmp_path)], "file, then name, then folder"
 
 
-def test_five_thousand_curves_are_read_in_three_seconds(store: Store) -> None:
-    """5,000 runs in packs of 32, each with 50 points of 4 rows; the files are copies of one."""
+def test_the_curves_of_five_thousand_runs_are_read(store: Store) -> None:
+    """In packs of 32, each run with 50 points of 4 rows; the files are copies of one. See also benchmarks/limits.py."""
     random, rows = np.random.default_rng(0), 32 * 50 * 4
     step = np.repeat(np.arange(50), 32 * 4)
     store.write("curves", "0", pd.DataFrame({
@@ -129,8 +128,4 @@ def test_five_thousand_curves_are_read_in_three_seconds(store: Store) -> None:
     files = -(-5000 // 32)
     for pack in range(1, files):
         shutil.copyfile(store.folder("curves") / "0.parquet", store.folder("curves") / f"{pack}.parquet")
-    begin = time.perf_counter()
-    table = store.read("curves")
-    seconds = time.perf_counter() - begin
-    assert len(table) == files * rows
-    assert seconds < 3
+    assert len(store.read("curves")) == files * rows

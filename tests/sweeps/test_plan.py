@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import time
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -164,15 +163,9 @@ def planned(path: Path, seeds: int) -> tuple[int, int]:
     return len(runs), sum(len(pack.run_ids) for pack in packs)
 
 
-def test_ten_thousand_runs_are_planned_in_three_seconds(tmp_path: Path) -> None:
-    seconds = []
-    for attempt in range(3):  # the machine may be busy
-        begin = time.process_time()
-        assert planned(tmp_path / str(attempt), seeds=25) == (10_000, 10_000)
-        seconds.append(time.process_time() - begin)
-        if seconds[-1] < 3:
-            break
-    assert min(seconds) < 3
+def test_ten_thousand_runs_are_planned(tmp_path: Path) -> None:
+    """How fast is benchmarks/limits.py's to say."""
+    assert planned(tmp_path, seeds=25) == (10_000, 10_000)
 
 
 def test_a_planned_run_takes_less_than_10_kilobytes(tmp_path: Path) -> None:
