@@ -30,7 +30,8 @@ def headline(found: Findings) -> str:
     s, largest = found.settings, found.answers[-1]
     subject = (f"A model of {largest.parameters:,.0f} parameters (without embeddings) trained on {s.general} can take "
                f"in {found.tokens:,.0f} tokens of which")
-    way = f"by the CMR ratio law, {len(s.seeds)} trunks x {sum(share > 0 for share in s.shares)} shares"
+    shares = sum(share > 0 for share in s.shares)
+    way = f"by the CMR ratio law, {len(s.seeds)} trunks x {shares} shares; the interval is given these trunks and text"
     decision = largest.cmr
     if decision.refusal is None:
         return (f"{subject} {decision.value:.0%} is {s.target} ({s.level:.0%} interval {decision.low:.0%} to "
