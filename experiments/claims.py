@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 
-VERDICTS = ("reproduced", "not reproduced", "inconclusive")
-
 
 @dataclasses.dataclass(frozen=True)
 class Claim:

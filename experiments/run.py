@@ -22,7 +22,7 @@ FLAGS = flags.FLAGS
 def main() -> None:
     experiment = runtime.load_experiment()
     workdir = Path(FLAGS.workdir)
-    runs = run_sweep(runtime.runs_of(experiment), workdir, Workbench(cache_folder()),
+    runs = run_sweep(experiment.sweep.runs(), workdir, Workbench(cache_folder()),
                      Settings(FLAGS.checkpoint_seconds))
     experiment.save(workdir)
     counts = ", ".join(f"{count} {status}" for status, count in runs.status.value_counts().items())

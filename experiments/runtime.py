@@ -20,7 +20,7 @@ from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
 from scaling import fields
-from scaling.config import Run, run_from
+from scaling.config import run_from
 from scaling.fields import ConfigError
 from scaling.laws.law import TableError
 from scaling.store import StoreError, replace_durably
@@ -126,8 +126,3 @@ def study_modules(study: dict[str, Any]) -> tuple[ModuleType, ModuleType]:
     fields.check_key(study.get("name", ""), known, "study.name")
     name = f"experiments.{study['name']}"
     return importlib.import_module(name), importlib.import_module(f"{name}_page")
-
-
-def runs_of(experiment: Experiment) -> list[Run]:
-    """The runs of an experiment's sweep."""
-    return experiment.sweep.runs()

@@ -61,9 +61,9 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How to train, nothing that changes a result: seconds between checkpoints; whether to show progress."""
+    """How to train, nothing that changes a result: seconds between checkpoints."""
 
-    checkpoint_seconds: float = 60.0
+    checkpoint_seconds: float
 
 
 def run_sweep(runs: Sequence[Run], workdir: Path, bench: Workbench, settings: Settings) -> pd.DataFrame:
