@@ -12,7 +12,7 @@ import pandas as pd
 
 from scaling.fitting import coordinates, identification, resampling, solver, starts, uncertainty
 from scaling.fitting.evaluate import at_each
-from scaling.fitting.objectives import Objective, huber
+from scaling.fitting.objectives import Objective, huber, least_squares
 from scaling.fitting.result import Errors, Fit
 from scaling.fitting.solver import Data
 from scaling.fitting.tables import Holdout, read_codes, read_holdout, read_target
@@ -36,7 +36,8 @@ def fit(
 
     `columns` maps a law's input to its column (same name by default). `group` names the column whose equal values share
     noise: the run; None makes each row its own group. `stratum` names a column constant within a group; resampling
-    stays within strata. `objective` is `huber(1e-3)` on log loss by default. `holdout`: a boolean mask over rows, or a
+    stays within strata. `objective` is `huber(1e-3)` on log loss by default, `least_squares()` for a law whose
+    `scale` is raw. `holdout`: a boolean mask over rows, or a
     function from the table to one, such as `largest("N")`; those rows are predicted, never fitted.
 
     Starts: 1024 Sobol points with linear parameters solved for, screened; the best 64 polished. Bootstrap draws start
@@ -45,7 +46,7 @@ def fit(
     Raises TableError (a ValueError) for a table that cannot be fitted. What is fitted but not known is in
     `Fit.refusals`.
     """
-    objective = objective or huber()
+    objective = objective or (huber() if law.scale == "log" else least_squares())
     inputs = law.read_inputs(table, columns)
     target_M = read_target(table, target, law, objective)
     held_M = read_holdout(table, holdout)

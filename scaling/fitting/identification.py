@@ -60,7 +60,7 @@ def few_distinct(law: Law, inputs: Mapping[str, np.ndarray]) -> list[Refusal]:
     """Inputs with too few distinct values to separate their term from the others."""
     found = []
     for i in law.inputs:
-        if (distinct := np.unique(inputs[i.name]).size) < i.distinct:
+        if not i.labels and (distinct := np.unique(inputs[i.name]).size) < i.distinct:
             terms = [(p.name, p.power[1]) for p in law.parameters if p.power and p.power[0] == i.name]
             reason = f"{distinct} distinct values of {i.name}, {i.distinct} needed to separate its term from the rest"
             named = tuple(name for term in terms for name in term)

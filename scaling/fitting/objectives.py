@@ -5,12 +5,12 @@ Letters: M points.
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-Scale = Literal["log", "raw"]
+from scaling.laws.law import Scale
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from scaling.fitting import coordinates, objectives
-from scaling.fitting.objectives import Scale
-from scaling.laws.law import Law
+from scaling.laws.law import Law, Scale
 
 LANES = 64
 _STALLED = 6

@@ -12,9 +12,9 @@ import numpy as np
 from scipy.stats import qmc
 
 from scaling.fitting import coordinates, objectives, solver
-from scaling.fitting.objectives import Objective, Scale
+from scaling.fitting.objectives import Objective
 from scaling.fitting.solver import Data
-from scaling.laws.law import Law
+from scaling.laws.law import Law, Scale
 
 
 def candidates(law: Law, count: int, seed: int) -> np.ndarray:

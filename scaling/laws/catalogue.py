@@ -1,27 +1,32 @@
 """The laws by name."""
 
 import difflib
+from typing import Any
 
 from scaling.laws import mixture, size
-from scaling.laws.law import Law
+from scaling.laws.law import Family, Law
 
-LAWS: dict[str, Law] = {
-    law.name: law
-    for law in (
-        mixture.D_CPT,
-        mixture.CMR_RATIO,
-        mixture.CMR_DOMAIN_CHANGE,
-        mixture.CMR_GENERAL_CHANGE,
-        mixture.CMR_CRITICAL,
-        size.CHINCHILLA,
-    )
-}
+_MODULES = (mixture, size)
+LAWS: dict[str, Law] = {law.name: law for module in _MODULES for law in module.LAWS}
+FAMILIES: dict[str, Family] = {f.name: f for module in _MODULES for f in getattr(module, "FAMILIES", ())}
 
 
-def law_named(name: str) -> Law:
-    """The law of that name. Raises KeyError with the nearest name."""
-    if name not in LAWS:
-        near = difflib.get_close_matches(name.lower(), LAWS, n=1, cutoff=0.3)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise KeyError(f"no law named {name!r}; {hint}the laws are {', '.join(sorted(LAWS))}")
-    return LAWS[name]
+def law_named(name: str, **arguments: Any) -> Law:
+    """The law of that name, or the member of the family of that name that `arguments` make.
+
+    Raises KeyError with the nearest name, ValueError for arguments that the family does not take.
+    """
+    if name in LAWS and not arguments:
+        return LAWS[name]
+    if name in FAMILIES:
+        family = FAMILIES[name]
+        if set(arguments) != set(family.arguments):
+            wanted = ", ".join(f"{key} ({what})" for key, what in family.arguments.items())
+            raise ValueError(f"law {name!r} needs exactly the arguments {wanted}; given: {sorted(arguments)}")
+        return family.make(**arguments)
+    if name in LAWS:
+        raise ValueError(f"law {name!r} takes no arguments; given: {sorted(arguments)}")
+    names = sorted({**LAWS, **FAMILIES})
+    near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.3)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise KeyError(f"no law named {name!r}; {hint}the laws are {', '.join(names)}")

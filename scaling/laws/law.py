@@ -14,11 +14,15 @@ import numpy as np
 import pandas as pd
 
 Transform = Literal["positive", "real", "unit"]
+Scale = Literal["log", "raw"]
 _BOUNDS: dict[str, tuple[float, float]] = {
     "positive": (1e-9, 1e9),
     "real": (-math.inf, math.inf),
     "unit": (1e-9, 1 - 1e-9),
 }
+
+
+ROUNDING_OF_SHARES = 0.03  # published tables print shares with few digits; some sum to 1.02
 
 
 class TableError(ValueError):
@@ -74,10 +78,13 @@ class Input:
     low_included: bool = False
     distinct: int = 3
     share_of: Literal["measured", "domain"] | None = None
+    labels: tuple[str, ...] = ()
 
     @property
     def domain(self) -> str:
-        """The interval in words: "(0, inf)"."""
+        """The interval in words: "(0, inf)"; or the labels."""
+        if self.labels:
+            return "{" + ", ".join(self.labels) + "}"
         return f"{'[' if self.low_included else '('}{self.low:g}, {self.high:g}{')' if math.isinf(self.high) else ']'}"
 
     def outside(self, values_M: np.ndarray) -> np.ndarray:
@@ -90,10 +97,13 @@ class Input:
 class Law:
     """A parametric formula from a run's features to its loss.
 
-    One module-level constant each, compared and hashed by identity.
+    One object each, compared and hashed by identity: a module-level constant, or the cached member of a `Family`.
     `predict(parameters, inputs)` is pure `jax.numpy`: scalars by parameter name, arrays of one shape by input name.
     `notes` states conventions, above all whether N counts embeddings. `exchangeable`: terms of one shape, each as its
     parameters' names, that may be swapped without changing the law; a fit orders them by their first parameter.
+    `scale`: on which residuals are taken unless the objective says otherwise; "raw" where the target may be zero or
+    negative. `simplex`: inputs that are shares of one mixture and sum to 1. `arguments`: what its family made it from,
+    as JSON.
     """
 
     name: str
@@ -105,6 +115,9 @@ class Law:
     predict: Callable[[Mapping[str, Any], Mapping[str, Any]], jax.Array] = field(repr=False)
     notes: str = ""
     exchangeable: tuple[tuple[str, ...], ...] = ()
+    scale: Scale = "log"
+    simplex: tuple[str, ...] = ()
+    arguments: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         inputs, names = {i.name for i in self.inputs}, {p.name for p in self.parameters}
@@ -148,16 +161,30 @@ class Law:
         values = {}
         for i in self.inputs:
             column = columns.get(i.name, i.name)
-            values[i.name] = read_column(
-                table, column, f"input {i.name!r} ({i.unit}) of law {self.name!r}; map it with columns="
-            )
+            purpose = f"input {i.name!r} ({i.unit}) of law {self.name!r}; map it with columns="
+            if i.labels:
+                values[i.name] = _read_labels(table, column, purpose, i.labels)
+                continue
+            values[i.name] = read_column(table, column, purpose)
             if (bad_M := i.outside(values[i.name])).any():
                 row, value = _first(table, values[i.name], bad_M)
                 raise TableError(
                     f"column {column!r}, row {row}: {value:g} is outside {i.domain}, the domain of {i.name}"
                     f" ({i.unit}) in law {self.name!r}; correct or drop the row"
                 )
+        if self.simplex:
+            self._check_simplex(table, values)
         return values
+
+    def _check_simplex(self, table: Mapping[str, Any] | pd.DataFrame, values: Mapping[str, np.ndarray]) -> None:
+        total_M = np.asarray(sum(values[name] for name in self.simplex))
+        if (bad_M := np.abs(total_M - 1) > ROUNDING_OF_SHARES).any():
+            row, total = _first(table, total_M, bad_M)
+            raise TableError(
+                f"row {row}: the shares {', '.join(self.simplex)} sum to {total:.4g}, expected 1 within"
+                f" {ROUNDING_OF_SHARES}; they are shares of one mixture in law {self.name!r}: name every domain, or"
+                " rescale"
+            )
 
     def check_design(self, inputs: Mapping[str, np.ndarray]) -> None:
         """Raises TableError for fewer points than parameters, or an input that takes only one value."""
@@ -168,7 +195,7 @@ class Law:
                 " choose a law with fewer parameters"
             )
         for i in self.inputs:
-            if (distinct := np.unique(inputs[i.name])).size == 1:
+            if not i.labels and (distinct := np.unique(inputs[i.name])).size == 1:
                 raise TableError(
                     f"input {i.name!r}: only one distinct value ({distinct[0]:g}) in the rows to fit, but law"
                     f" {self.name!r} ({self.formula}) has parameters that only its variation can tell; add runs at"
@@ -192,10 +219,42 @@ def read_column(table: Mapping[str, Any] | pd.DataFrame, column: str, purpose: s
     return values_M
 
 
+def _read_labels(
+    table: Mapping[str, Any] | pd.DataFrame, column: str, purpose: str, labels: tuple[str, ...]
+) -> np.ndarray:
+    if column not in table:
+        raise TableError(f"column {column!r} is missing: it is {purpose}; the table has {', '.join(map(str, table))}")
+    place = {label: float(i) for i, label in enumerate(labels)}
+    names = np.asarray(table[column], dtype=object)
+    code_M = np.array([place.get(str(name), math.nan) for name in names.ravel()]).reshape(names.shape)
+    if (unknown_M := np.isnan(code_M)).any():
+        position = int(np.flatnonzero(unknown_M)[0])
+        row = table.index[position] if isinstance(table, pd.DataFrame) else position
+        raise TableError(
+            f"column {column!r}, row {row}: {names.ravel()[position]!r} is none of {', '.join(labels)}: it is {purpose}"
+        )
+    return code_M
+
+
 def _first(table: Mapping[str, Any] | pd.DataFrame, values_M: np.ndarray, bad_M: np.ndarray) -> tuple[Any, float]:
     position = int(np.flatnonzero(bad_M)[0])
     row = table.index[position] if isinstance(table, pd.DataFrame) else position
     return row, float(values_M.flat[position])
+
+
+@dataclass(frozen=True)
+class Family:
+    """Laws of one formula whose inputs or parameters depend on the table: how many domains, which schedules.
+
+    `make(**arguments)` gives a member, the same object for equal arguments; `arguments` says what each one is.
+    """
+
+    name: str
+    formula: str
+    citation: str
+    target: str
+    arguments: Mapping[str, str]
+    make: Callable[..., Law] = field(repr=False)
 
 
 def power(base: Any, exponent: Any) -> jax.Array:

@@ -87,6 +87,7 @@ CMR_DOMAIN_CHANGE = Law(
     citation=_CMR,
     inputs=(_TOKENS,),
     target="nats/token, domain loss less its value before continual pre-training",
+    scale="raw",
     notes="One fit a size and ratio.",
     **_one_power("alpha1", "s1", "beta1", "T", (-2.0, 2.0)),
 )
@@ -96,6 +97,7 @@ CMR_CRITICAL = Law(
     citation=_CMR,
     inputs=(_TOKENS,),
     target="critical token share of the domain corpus",
+    scale="raw",
     notes="One fit a size. alpha4 and s4 change sign between sizes: the curve is identified, its parameters hardly."
     " Not bounded to [0, 1]: clip, and do not read it below its zero crossing. That it tends to 1 does not follow"
     " from it.",
@@ -113,6 +115,7 @@ CMR_GENERAL_CHANGE = Law(
     citation=_CMR,
     inputs=(Input("T", "tokens (in the paper, units of 0.2B)", distinct=5),),
     target="nats/token, general loss less its value before continual pre-training",
+    scale="raw",
     parameters=(
         Parameter("alpha2", "real", (-1.0, 1.0), unit="T^-s2", linear=True),
         Parameter("alpha3", "real", (-1.0, 1.0), unit="T^-s3", linear=True),
@@ -124,3 +127,5 @@ CMR_GENERAL_CHANGE = Law(
     notes="One fit a size and ratio. Rises, then falls. The two powers may be exchanged; a fit reports s2 <= s3.",
     exchangeable=(("s2", "alpha2"), ("s3", "alpha3")),
 )
+
+LAWS = (D_CPT, CMR_RATIO, CMR_DOMAIN_CHANGE, CMR_GENERAL_CHANGE, CMR_CRITICAL)

@@ -28,3 +28,5 @@ CHINCHILLA = Law(
     predict=_chinchilla,
     notes="N counts embeddings. The schedule must be matched to each horizon D.",
 )
+
+LAWS = (CHINCHILLA,)
