@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from scaling.fitting import coordinates, solver
-from scaling.fitting.estimate import fit, padded
+from scaling.fitting.estimate import fit
 from scaling.fitting.inversions import Decision, turning_point
 from scaling.fitting.objectives import Objective, least_squares
 from scaling.fitting.result import Fit, Refusal, tails
@@ -135,18 +135,14 @@ def _curve(turning: dict[float, Decision], seed: int) -> Fit:
 def _refits(curve: Fit, tokens_BxK: np.ndarray, share_K: np.ndarray, weights_BxK: np.ndarray) -> np.ndarray:
     """Parameters of the critical law refitted to each row of turning points, [B, P]."""
     law, draws = curve.law, len(tokens_BxK)
-    shared = padded(law, {"T": tokens_BxK[0]}, share_K)
-    idle = ((0, 0), (0, len(shared.target_M) - len(share_K)))
     reference_I = np.array([np.log(tokens_BxK).mean()])
     data = solver.Data(
-        {"T": np.pad(tokens_BxK, idle, mode="edge")},
-        np.tile(shared.target_M, (draws, 1)),
-        np.tile(reference_I, (draws, 1)),
+        {"T": tokens_BxK}, np.tile(share_K, (draws, 1)), np.ones_like(tokens_BxK), np.tile(reference_I, (draws, 1))
     )
     start_P = coordinates.from_parameters(law, np.array(list(curve.parameters.values())), reference_I)
-    start_BxP, weights_BxM = np.tile(start_P, (draws, 1)), np.pad(weights_BxK.astype(np.float64), idle)
+    start_BxP = np.tile(start_P, (draws, 1))
+    u_BxP, _ = solver.minimise(
+        law, "raw", math.inf, data, start_BxP, weights_BxK.astype(np.float64), steps=100, tolerance=1e-8, own_data=True
+    )
     with jax.enable_x64(True):
-        u_BxP, _ = solver.minimise(
-            law, "raw", math.inf, data, start_BxP, weights_BxM, steps=100, tolerance=1e-8, own_data=True
-        )
         return np.asarray(coordinates.natural_lanes(law, u_BxP, reference_I))

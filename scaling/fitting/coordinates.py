@@ -68,7 +68,8 @@ def to_parameters(law: Law, values_P: jax.Array, reference_I: jax.Array) -> jax.
         value = values_P[i]
         if parameter.power:
             base, exponent, sign = parameter.power
-            value = value * jnp.exp(sign * values_P[names.index(exponent)] * reference_I[inputs.index(base)])
+            size = values_P[names.index(exponent)] if exponent in names else float(exponent)
+            value = value * jnp.exp(sign * size * reference_I[inputs.index(base)])
         columns.append(value)
     return jnp.stack(columns)
 
@@ -79,8 +80,9 @@ def from_parameters(law: Law, parameters_P: np.ndarray, reference_I: np.ndarray)
     for i, parameter in enumerate(law.parameters):
         if parameter.power:
             base, exponent, sign = parameter.power
-            log_unit = parameters_P[law.parameter_names.index(exponent)] * reference_I[law.input_names.index(base)]
-            values_P[i] *= np.exp(-sign * log_unit)
+            names = law.parameter_names
+            size = parameters_P[names.index(exponent)] if exponent in names else float(exponent)
+            values_P[i] *= np.exp(-sign * size * reference_I[law.input_names.index(base)])
     return to_coordinates(law, values_P)
 
 

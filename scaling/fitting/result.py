@@ -14,6 +14,7 @@ import pandas as pd
 
 from scaling.fitting.evaluate import at_each
 from scaling.fitting.objectives import Objective
+from scaling.fitting.points import Points
 from scaling.laws.catalogue import law_named
 from scaling.laws.law import Law
 
@@ -22,6 +23,10 @@ Kind = Literal[
     "flat",
     "few_distinct",
     "few_groups",
+    "collinear",
+    "extrapolated",
+    "no_interior_minimum",
+    "few_budgets",
     "starts_disagree",
     "infeasible",
     "unbounded",
@@ -70,7 +75,7 @@ class Fit:
 
     `parameters` as the law writes them, and `covariance_PxP` (clustered sandwich) and `draws_BxP` (bootstrap by group)
     of the same. `value`: the objective, summed. `agreement`: share of polished starts within 1e-6 of the best.
-    `ranges`: extremes of each input among the fitted rows. `held_out`: errors on rows the fit did not see.
+    `points`: the rows, held out ones included. `held_out`: errors on those, which the fit did not see.
     """
 
     law: Law
@@ -80,11 +85,20 @@ class Fit:
     draws_BxP: np.ndarray
     value: float
     agreement: float
-    groups: int
-    ranges: dict[str, tuple[float, float]]
+    points: Points
     errors: Errors
     held_out: Errors | None
     refusals: tuple[Refusal, ...]
+
+    @property
+    def groups(self) -> int:
+        """Groups (runs) among the fitted rows."""
+        return self.points.fitted.groups
+
+    @property
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """Extremes of each input among the fitted rows."""
+        return {name: (float(x_M.min()), float(x_M.max())) for name, x_M in self.points.fitted.inputs.items()}
 
     @property
     def status(self) -> Literal["ok", "refused"]:
@@ -134,17 +148,16 @@ class Fit:
         return "\n".join(lines + [f"  refused, {refusal}" for refusal in self.refusals])
 
     def to_json(self) -> str:
-        """The whole fit; the law by its name."""
+        """The whole fit, its points included; the law by its name and arguments."""
         record = {
-            "law": self.law.name,
+            "law": self.law.record,
             "objective": {"delta": _number(self.objective.delta), "scale": self.objective.scale},
             "parameters": self.parameters,
             "covariance": [[_number(x) for x in row] for row in self.covariance_PxP.tolist()],
             "draws": self.draws_BxP.tolist(),
             "value": self.value,
             "agreement": self.agreement,
-            "groups": self.groups,
-            "ranges": self.ranges,
+            "points": self.points.to_record(),
             "errors": _errors_to_json(self.errors),
             "held_out": _errors_to_json(self.held_out),
             "refusals": [vars(refusal) for refusal in self.refusals],
@@ -158,10 +171,10 @@ class Fit:
         `law` is needed for one outside the catalogue.
         """
         record = json.loads(text)
-        law = law or law_named(record["law"])
-        if law.name != record["law"] or list(law.parameter_names) != list(record["parameters"]):
+        law = law or law_named(**record["law"])
+        if law.record != record["law"] or list(law.parameter_names) != list(record["parameters"]):
             raise ValueError(
-                f"law: the record is of {record['law']!r} with parameters {', '.join(record['parameters'])},"
+                f"law: the record is of {record['law']['name']!r} with parameters {', '.join(record['parameters'])},"
                 f" not of {law.name!r} with {', '.join(law.parameter_names)}; fit again, or pass the law it was"
                 " fitted with"
             )
@@ -175,8 +188,7 @@ class Fit:
             draws_BxP=np.array(record["draws"], dtype=np.float64).reshape(-1, size),
             value=record["value"],
             agreement=record["agreement"],
-            groups=record["groups"],
-            ranges={name: (low, high) for name, (low, high) in record["ranges"].items()},
+            points=Points.from_record(record["points"]),
             errors=_errors_from_json(record["errors"]),
             held_out=_errors_from_json(record["held_out"]) if record["held_out"] else None,
             refusals=tuple(Refusal(r["kind"], r["reason"], tuple(r["parameters"])) for r in record["refusals"]),

@@ -6,7 +6,9 @@ bound that the gradient pushes outwards is held for that step.
 Letters: L lanes (starts or resamples), M points, P parameters, I inputs.
 """
 
+import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
 
@@ -22,10 +24,14 @@ _STALLED = 6
 
 
 class Data(NamedTuple):
-    """The points of a fit, and the log geometric means of the inputs. Rows of weight 0 are padding."""
+    """The points of a fit, and the log geometric means of the inputs. Rows of weight 0 are padding.
+
+    Residuals are measured in `unit_M`: 1, or the standard error of the target on the objective's scale.
+    """
 
     inputs: Mapping[str, jax.Array | np.ndarray]
     target_M: jax.Array | np.ndarray
+    unit_M: jax.Array | np.ndarray
     reference_I: jax.Array | np.ndarray
 
 
@@ -42,10 +48,10 @@ class _Lane(NamedTuple):
 
 
 def residual(law: Law, scale: Scale, data: Data, u_P: jax.Array) -> jax.Array:
-    """Prediction less target on the objective's scale, at coordinates u."""
+    """Prediction less target on the objective's scale, in its unit, at coordinates u."""
     parameters_P = coordinates.natural(law, u_P, jnp.asarray(data.reference_I))
     prediction_M = coordinates.predict(law, parameters_P, data.inputs)
-    return objectives.to_scale(prediction_M, scale) - objectives.to_scale(data.target_M, scale)
+    return (objectives.to_scale(prediction_M, scale) - objectives.to_scale(data.target_M, scale)) / data.unit_M
 
 
 def residual_and_jacobian(law: Law, scale: Scale, data: Data, u_P: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -154,30 +160,36 @@ def minimise(
 
     A lane has its own start and weights, and with `own_data` its own points too (leading axis L). It stops after
     `steps`, or after six steps in a row that gain less than `tolerance` relative. Lanes run in blocks of `LANES`, so
-    that every call of one law and one padded number of points shares one compilation. Must be called with 64 bits
-    enabled.
+    that every call of one law and one padded number of points shares one compilation; blocks run in threads, one a
+    core, since a block's loop keeps a single one busy.
     """
     lanes = len(u_LxP)
-    ends: list[tuple[np.ndarray, np.ndarray]] = []
-    for first in range(0, lanes, LANES):
+
+    def block(first: int) -> tuple[np.ndarray, np.ndarray]:
         index_L = np.minimum(np.arange(first, first + LANES), lanes - 1)
-        own = jax.tree.map(lambda leaf, i=index_L: leaf[i], data) if own_data else data
-        u, value = _minimise(
-            law,
-            scale,
-            own_data,
-            own,
-            u_LxP[index_L],
-            weights_LxM[index_L],
-            np.float64(delta),
-            np.int32(steps),
-            np.float64(tolerance),
-        )
-        ends.append((np.asarray(u), np.asarray(value)))
+        own = jax.tree.map(lambda leaf: leaf[index_L], data) if own_data else data
+        with jax.enable_x64(True):
+            u, value = _minimise(
+                law,
+                scale,
+                own_data,
+                own,
+                u_LxP[index_L],
+                weights_LxM[index_L],
+                np.float64(delta),
+                np.int32(steps),
+                np.float64(tolerance),
+            )
+            return np.asarray(u), np.asarray(value)
+
+    ends = [block(0)]  # alone, so that the threads find it compiled
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        ends += pool.map(block, range(LANES, lanes, LANES))
     us, values = (np.concatenate(part)[:lanes] for part in zip(*ends, strict=True))
     return us, values
 
 
 def pad(count: int) -> int:
-    """Points to allocate: 64, or the next multiple of 768. Compiling costs more than idle points, so sizes are few."""
-    return 64 if count <= 64 else -(-count // 768) * 768
+    """Points to allocate: 64, 96, 128, 192, 256, ...; few sizes, since each compiles anew, and at most a third idle."""
+    power = max(64, 1 << max(count - 1, 0).bit_length())
+    return power * 3 // 4 if 64 < count <= power * 3 // 4 else power

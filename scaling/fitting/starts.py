@@ -57,7 +57,8 @@ def _project(law: Law, scale: Scale, data: Data, weights_M: jax.Array, u_P: jax.
 
     at_M = jax.vmap(prediction)(jnp.eye(len(linear) + 1, len(linear), k=-1))
     rest_M, columns_QxM = at_M[0], at_M[1:] - at_M[0][None]
-    weight_M = weights_M / data.target_M**2 if scale == "log" else weights_M
+    size_M = data.target_M * data.unit_M if scale == "log" else data.unit_M
+    weight_M = weights_M / size_M**2
     gram_QxQ = (columns_QxM * weight_M[None]) @ columns_QxM.T
     ridge_QxQ = 1e-12 * jnp.diag(jnp.diagonal(gram_QxQ))
     factor = jax.scipy.linalg.cho_factor(gram_QxQ + ridge_QxQ)

@@ -3,16 +3,17 @@
 Letters: M rows.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from scaling.fitting.objectives import Objective
+from scaling.fitting.points import Points
 from scaling.laws.law import Law, TableError, read_column
 
-Holdout = np.ndarray | pd.Series | Callable[[pd.DataFrame], Any] | None
+Holdout = np.ndarray | pd.Series | str | Callable[[pd.DataFrame], Any] | None
 
 
 def largest(column: str) -> Callable[[pd.DataFrame], np.ndarray]:
@@ -32,17 +33,77 @@ def read_target(table: pd.DataFrame, target: str, law: Law, objective: Objective
     return target_M
 
 
-def read_holdout(table: pd.DataFrame, holdout: Holdout) -> np.ndarray:
-    """Which rows are held out."""
+def read_points(
+    table: pd.DataFrame,
+    law: Law,
+    objective: Objective,
+    *,
+    columns: Mapping[str, str] | None,
+    target: str,
+    group: str | None,
+    stratum: str | None,
+    weights: str | None,
+    error: str | None,
+    holdout: Holdout,
+) -> Points:
+    """All that a fit takes from a table, checked."""
+    rows = len(table)
+    inputs = law.read_inputs(table, columns)
+    target_M = read_target(table, target, law, objective)
+    weight_M = _read_positive(table, weights, "the weights= of the rows", zero=True) if weights else np.ones(rows)
+    sigma_M = _read_positive(table, error, "the standard errors of the target, error=") if error else None
+    group_M = read_codes(table, group, "group") if group else np.arange(rows)
+    stratum_M = read_codes(table, stratum, "stratum") if stratum else np.zeros(rows, dtype=np.int64)
+    return Points(
+        inputs,
+        target_M,
+        weight_M,
+        np.full(rows, np.nan) if sigma_M is None else sigma_M,
+        group_M,
+        stratum_M,
+        read_holdout(table, holdout, columns),
+    )
+
+
+def _read_positive(table: pd.DataFrame, column: str, purpose: str, zero: bool = False) -> np.ndarray:
+    values_M = read_column(table, column, purpose)
+    if (bad_M := (values_M < 0) if zero else (values_M <= 0)).any():
+        row = int(np.argmax(bad_M))
+        raise TableError(
+            f"column {column!r}, row {table.index[row]}: {values_M[row]:g} must be {'>= 0' if zero else '> 0'}: it is"
+            f" {purpose}"
+        )
+    return values_M
+
+
+def read_holdout(table: pd.DataFrame, holdout: Holdout, columns: Mapping[str, str] | None = None) -> np.ndarray:
+    """Which rows are held out; a condition may name columns or, through `columns`, a law's inputs. All of them is
+    refused.
+    """
     if holdout is None:
         return np.zeros(len(table), dtype=bool)
+    if isinstance(holdout, str):
+        holdout = _condition(table, holdout, columns or {})
     held_M = np.asarray(holdout(table) if callable(holdout) else holdout)
     if held_M.dtype != bool or held_M.shape != (len(table),):
         raise TableError(
             f"holdout: {held_M.dtype} of shape {held_M.shape} must be one boolean a row, ({len(table)},), or a"
-            " function to one such as largest('N')"
+            " condition on columns such as 'N > 1e9', or a function such as largest('N')"
         )
+    if held_M.all():
+        raise TableError(f"holdout: all {len(table)} rows are held out, none is left to fit; hold out fewer")
     return held_M
+
+
+def _condition(table: pd.DataFrame, condition: str, columns: Mapping[str, str]) -> Any:
+    named = table.assign(**{name: table[column] for name, column in columns.items() if column in table})
+    try:
+        return named.eval(condition)
+    except (pd.errors.UndefinedVariableError, SyntaxError, TypeError, ValueError) as error:
+        raise TableError(
+            f"holdout: {condition!r} is no condition on the table ({error}); write one such as 'N > 1e9' on its columns"
+            f" {', '.join(map(str, table))}"
+        ) from error
 
 
 def read_codes(table: pd.DataFrame, column: str, role: str) -> np.ndarray:

@@ -21,15 +21,17 @@ def slopes(residual_M: np.ndarray, delta: float) -> np.ndarray:
     return (size_M <= width) * delta / width
 
 
-def sandwich(jacobian_PxM: np.ndarray, residual_M: np.ndarray, group_M: np.ndarray, delta: float) -> np.ndarray:
+def sandwich(
+    jacobian_PxM: np.ndarray, residual_M: np.ndarray, weight_M: np.ndarray, group_M: np.ndarray, delta: float
+) -> np.ndarray:
     """Covariance of the coordinates, robust to dependence within a group: H^-1 (sum_g s_g s_g^T) H^-1 * G/(G-1).
 
-    s_g is the score of a group, H = J diag(H'') J^T. NaN with fewer than two groups.
+    s_g is the score of a group, H = J diag(w H'') J^T. NaN with fewer than two groups.
     """
     groups = int(group_M.max()) + 1
     if groups < 2:
         return np.full((len(jacobian_PxM),) * 2, np.nan)
     score_GxP = np.zeros((groups, len(jacobian_PxM)))
-    np.add.at(score_GxP, group_M, (jacobian_PxM * np.clip(residual_M, -delta, delta)).T)
-    bread_PxP = np.linalg.pinv((jacobian_PxM * slopes(residual_M, delta)) @ jacobian_PxM.T, hermitian=True)
+    np.add.at(score_GxP, group_M, (jacobian_PxM * (weight_M * np.clip(residual_M, -delta, delta))).T)
+    bread_PxP = np.linalg.pinv((jacobian_PxM * (weight_M * slopes(residual_M, delta))) @ jacobian_PxM.T, hermitian=True)
     return bread_PxP @ (score_GxP.T @ score_GxP) @ bread_PxP * groups / (groups - 1)

@@ -3,12 +3,31 @@
 import difflib
 from typing import Any
 
-from scaling.laws import mixture, size
+from scaling.laws import additive, capacity, mixing, mixture, size
+from scaling.laws.derived import pooled, with_fixed
 from scaling.laws.law import Family, Law
 
-_MODULES = (mixture, size)
+_MODULES = (mixture, mixing, additive, capacity, size)
 LAWS: dict[str, Law] = {law.name: law for module in _MODULES for law in module.LAWS}
 FAMILIES: dict[str, Family] = {f.name: f for module in _MODULES for f in getattr(module, "FAMILIES", ())}
+FAMILIES |= {
+    "fixed": Family(
+        "fixed",
+        "any law with some parameters held at given values",
+        "",
+        "",
+        {"law": "record of the law", "fixed": "value by parameter"},
+        lambda law, fixed: with_fixed(law_named(**law), fixed),
+    ),
+    "pooled": Family(
+        "pooled",
+        "any law for many groups, some parameters shared",
+        "",
+        "",
+        {"law": "record of the law", "by": "column", "labels": "its values", "shared": "parameters with one value"},
+        lambda law, by, labels, shared: pooled(law_named(**law), by, labels, shared),
+    ),
+}
 
 
 def law_named(name: str, **arguments: Any) -> Law:

@@ -55,11 +55,11 @@ class Parameter:
 
     @property
     def power(self) -> tuple[str, str, int] | None:
-        """`unit` as (input, exponent's parameter, sign of the exponent)."""
+        """`unit` as (input, exponent's parameter or number, sign of the exponent)."""
         if self.unit is None:
             return None
-        base, exponent = self.unit.split("^")
-        return base, exponent.lstrip("-"), -1 if exponent.startswith("-") else 1
+        base, exponent = self.unit.split("^", 1)
+        return base, exponent.removeprefix("-"), -1 if exponent.startswith("-") else 1
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,8 @@ class Law:
     `notes` states conventions, above all whether N counts embeddings. `exchangeable`: terms of one shape, each as its
     parameters' names, that may be swapped without changing the law; a fit orders them by their first parameter.
     `scale`: on which residuals are taken unless the objective says otherwise; "raw" where the target may be zero or
-    negative. `simplex`: inputs that are shares of one mixture and sum to 1. `arguments`: what its family made it from,
-    as JSON.
+    negative. `simplex`: inputs that are shares of one mixture and sum to 1. `family`, `arguments`: what
+    `catalogue.law_named` makes it from again, arguments as JSON; the family's name is the law's own by default.
     """
 
     name: str
@@ -118,6 +118,7 @@ class Law:
     scale: Scale = "log"
     simplex: tuple[str, ...] = ()
     arguments: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    family: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         inputs, names = {i.name for i in self.inputs}, {p.name for p in self.parameters}
@@ -128,11 +129,18 @@ class Law:
                     f"law {self.name!r}: start {parameter.start} of parameter {parameter.name!r} must be an interval"
                     f" within {(low, high)}"
                 )
-            if parameter.power and (parameter.power[0] not in inputs or parameter.power[1] not in names):
+            if parameter.power and not (
+                parameter.power[0] in inputs and (parameter.power[1] in names or _is_number(parameter.power[1]))
+            ):
                 raise ValueError(
                     f"law {self.name!r}: unit {parameter.unit!r} of {parameter.name!r} must be INPUT^PARAMETER or"
                     " INPUT^-PARAMETER"
                 )
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What `catalogue.law_named(**record)` makes the law from, as JSON."""
+        return {"name": self.family or self.name, **self.arguments}
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
@@ -255,6 +263,14 @@ class Family:
     target: str
     arguments: Mapping[str, str]
     make: Callable[..., Law] = field(repr=False)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def power(base: Any, exponent: Any) -> jax.Array:

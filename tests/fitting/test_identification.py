@@ -6,10 +6,12 @@ import pytest
 
 from scaling import fitting
 from scaling.fitting import identification
+from scaling.fitting.problem import Minimum, Problem
 from scaling.fitting.solver import Expansion
 from scaling.laws.law import Input, Law, Parameter, power
 from scaling.laws.mixture import CMR_RATIO
 from scaling.laws.size import CHINCHILLA
+from simulated import points_of
 
 
 def refusals(fit, kind):
@@ -97,10 +99,19 @@ def test_disagreeing_starts_are_said():
     fit = fitting.fit(CHINCHILLA, sizes_table(), group=None, bootstrap=0)
     assert not refusals(fit, "starts_disagree")
     near = _near()
-    inputs = {"x": np.arange(1.0, 9.0)}
-    (refusal,) = identification.refusals(_line(), np.zeros(1), near, inputs, np.ones(8), 1.0, agreement=0.05, groups=9)
+    problem = Problem(_line(), fitting.least_squares(), points_of({"x": np.arange(1.0, 9.0)}, np.ones(8)))
+    (refusal,) = identification.refusals(problem, Minimum(np.zeros(1), 0.0, agreement=0.05), near)
     assert refusal.kind == "starts_disagree"
     assert "5% of polished starts" in refusal.reason
+
+
+def test_inputs_that_move_as_one_are_named():
+    table = sizes_table()
+    table["D"] = 20 * table["N"] * np.exp(0.2 * np.random.default_rng(1).normal(size=len(table)))
+    fit = fitting.fit(CHINCHILLA, table, group=None, bootstrap=0)
+    (together,) = refusals(fit, "collinear")
+    assert together.reason.startswith("N and D move as one (correlation 0.99")
+    assert "vary one at fixed other" in together.reason
 
 
 def _line():

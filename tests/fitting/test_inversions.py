@@ -7,30 +7,11 @@ import pandas as pd
 import pytest
 
 from scaling import fitting
-from scaling.fitting import Errors, Fit, critical_ratio, turning_point
+from scaling.fitting import critical_ratio, turning_point
 from scaling.laws.law import Input, Law, Parameter, TableError, power
 from scaling.laws.mixture import CMR_DOMAIN_CHANGE, CMR_GENERAL_CHANGE, CMR_RATIO
 from scaling.laws.size import CHINCHILLA
-from simulated import TRUTH, d_cpt_loss
-
-
-def known(law, *draws, ranges=None):
-    """A fit whose estimate is the first vector and whose bootstrap draws are the others."""
-    size = len(law.parameters)
-    return Fit(
-        law=law,
-        objective=fitting.least_squares(),
-        parameters=dict(zip(law.parameter_names, map(float, draws[0]), strict=True)),
-        covariance_PxP=np.zeros((size, size)),
-        draws_BxP=np.array(draws[1:], dtype=np.float64).reshape(-1, size),
-        value=0.0,
-        agreement=1.0,
-        groups=10,
-        ranges=ranges or {"T": (1.0, 100.0)},
-        errors=Errors(10, 0.0, 0.0),
-        held_out=None,
-        refusals=(),
-    )
+from simulated import TRUTH, d_cpt_loss, known
 
 
 def test_ratio_law_inverts_in_closed_form_draw_by_draw():

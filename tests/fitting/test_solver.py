@@ -6,9 +6,11 @@ import pandas as pd
 import pytest
 from scipy.optimize import least_squares as scipy_least_squares
 
-from scaling.fitting import coordinates, estimate, huber, least_squares, solver, starts
+from scaling.fitting import coordinates, huber, least_squares, solver, starts
+from scaling.fitting.problem import Problem
 from scaling.laws.law import Input, Law, Parameter, power
 from scaling.laws.mixture import CMR_RATIO
+from simulated import points_of
 
 SHARE = np.linspace(0.1, 1.0, 12)
 LOSS = 1.9 - 0.4 * SHARE**0.2 + 0.004 * np.sin(37 * np.arange(12.0))
@@ -16,16 +18,11 @@ LOSS = 1.9 - 0.4 * SHARE**0.2 + 0.004 * np.sin(37 * np.arange(12.0))
 
 def solve(share, loss, weights=None, objective=None, law=CMR_RATIO, steps=300):
     objective = objective or huber(0.003, "raw")
-    data = estimate.padded(law, {law.input_names[0]: share}, loss)
-    weights_M = np.zeros(len(data.target_M))
-    weights_M[: len(loss)] = 1 if weights is None else weights
+    problem = Problem(law, objective, points_of({law.input_names[0]: share}, loss, weights))
     with jax.enable_x64(True):
-        start = starts.screened(law, objective, data, weights_M, seed=0)
-        ends, values = solver.minimise(
-            law, objective.scale, objective.delta, data, start, np.tile(weights_M, (len(start), 1)), steps, 1e-13
-        )
-        parameters = coordinates.natural_lanes(law, ends, data.reference_I)
-    return np.asarray(parameters)[np.argmin(values)], values
+        start = starts.screened(law, objective, problem.data, problem.weights()[0], seed=0)
+    ends, values = problem.minimise(start, None, steps, 1e-13)
+    return problem.natural(ends)[np.argmin(values)], values
 
 
 def test_agrees_with_scipy_on_a_robust_fit():
@@ -55,12 +52,9 @@ def test_a_duplicate_is_a_weight_of_two_and_a_missing_point_a_weight_of_zero():
 def test_lanes_with_their_own_data_equal_separate_fits():
     law, objective = CMR_RATIO, least_squares()
     shares = np.stack([SHARE, SHARE**1.5, SHARE**0.8])
-    data = solver.Data({"R": shares}, np.tile(LOSS, (3, 1)), np.zeros((3, 1)))
+    data = solver.Data({"R": shares}, np.tile(LOSS, (3, 1)), np.ones((3, 12)), np.zeros((3, 1)))
     start = np.tile([-0.4, 0.2, 1.9], (3, 1))
-    with jax.enable_x64(True):
-        _, together = solver.minimise(
-            law, "raw", objective.delta, data, start, np.ones((3, 12)), 300, 1e-13, own_data=True
-        )
+    _, together = solver.minimise(law, "raw", objective.delta, data, start, np.ones((3, 12)), 300, 1e-13, own_data=True)
     alone = [solve(share, LOSS, objective=objective)[1].min() for share in shares]
     np.testing.assert_allclose(together, alone, rtol=1e-8)
 
@@ -99,7 +93,8 @@ def test_no_finite_start_is_said():
 
 
 def test_padding_changes_nothing_and_few_sizes_are_used():
-    assert [solver.pad(n) for n in (1, 64, 65, 768, 769)] == [64, 64, 768, 768, 1536]
+    assert [solver.pad(n) for n in (1, 64, 65, 97, 129, 768, 769)] == [64, 64, 96, 128, 192, 768, 1024]
+    assert all(n <= solver.pad(n) <= 1.5 * n + 1 for n in range(64, 3000))
     short, long = (
         solve(np.resize(SHARE, n), np.resize(LOSS, n), weights=np.repeat([1.0, 0.0], [12, n - 12])) for n in (12, 65)
     )
