@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Literal
+
+Verdict = Literal["reproduced", "not reproduced", "inconclusive"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,10 +20,10 @@ class Claim:
     low: float
     high: float
     n: int
-    verdict: str
+    verdict: Verdict
 
 
-def verdict(low: float, high: float, above: float) -> str:
+def verdict(low: float, high: float, above: float) -> Verdict:
     """`reproduced` if the whole interval lies above a bound, `not reproduced` if below, else `inconclusive`."""
     if math.isnan(low) or math.isnan(high):
         return "inconclusive"

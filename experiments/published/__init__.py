@@ -1,0 +1,1 @@
+"""Published laws refitted to published measurements, one module a family of tables."""
