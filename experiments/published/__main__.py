@@ -42,7 +42,7 @@ def main(_: list[str]) -> None:
     except AbsentDataError as error:
         sys.exit(str(error))
     out = Path(_OUT.value)
-    rows, contests, figures = [], [], {}
+    rows, contests, figures = [], [], dict[str, Figure]()
     for family in _ONLY.value:
         began = time.perf_counter()
         module = importlib.import_module(f"experiments.published.{family}")

@@ -24,9 +24,9 @@ def page(rows: pd.DataFrame, contests: pd.DataFrame, figures: Mapping[str, bytes
     counts = rows["verdict"].value_counts()
     document.paragraph("; ".join(f"{count} {verdict}" for verdict, count in counts.items()), kind="answer")
     document.paragraph(
-        "Each row is a figure that a paper prints, and what the same table gives here: with a 95% interval where one can"
-        " be had, the number of points behind it, the objective, and the seconds it took (compilation included). A row"
-        " without a published figure is ours alone."
+        "Each row is a figure that a paper prints, and what the same table gives here, with a 95% interval where one"
+        " can be had, the number of points behind it, the objective, and the seconds it took (compilation included). A"
+        " row without a published figure is ours alone."
     )
     for family in dict.fromkeys(rows["family"]):
         document.heading(_HEADINGS[family])

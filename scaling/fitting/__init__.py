@@ -1,5 +1,6 @@
 """Fitting laws to tables: objectives, solver, uncertainty, and decisions read off a fit."""
 
+from scaling.fitting.each import fit_each
 from scaling.fitting.estimate import fit, fit_points
 from scaling.fitting.inversions import Decision, critical_ratio, turning_point
 from scaling.fitting.objectives import Objective, huber, least_squares
@@ -18,6 +19,7 @@ __all__ = [
     "Refusal",
     "critical_ratio",
     "fit",
+    "fit_each",
     "fit_points",
     "huber",
     "largest",

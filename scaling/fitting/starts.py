@@ -82,15 +82,32 @@ def screened(
     count: int = 1024,
     keep: int = solver.LANES,
 ) -> np.ndarray:
-    """The `keep` candidates of lowest objective, in coordinates [S, P]; fewer where fewer have a finite objective."""
+    """Of `count` candidates `keep` to polish, in coordinates [S, P]; fewer where fewer have a finite objective.
+
+    Half are those of lowest objective; they often share a basin, so the others are spread out: from the better half of
+    the candidates, each time the one farthest from all that are kept.
+    """
     u_SxP = candidates(law, count, seed)
     u, value = _screen(law, objective.scale, data, weights_M, np.float64(objective.delta), u_SxP)
     u_SxP, value_S = np.asarray(u), np.asarray(value)
-    order_S = np.argsort(value_S, kind="stable")[:keep]
+    order_S = np.argsort(value_S, kind="stable")
     order_S = order_S[np.isfinite(value_S[order_S])]
     if order_S.size == 0:
         raise FloatingPointError(
             f"law {law.name!r}: no start gives a finite objective ({objective}); a law whose prediction may be"
             " negative needs scale='raw'"
         )
-    return u_SxP[order_S]
+    best, rest = order_S[: keep // 2], order_S[keep // 2 : max(count // 2, keep)]
+    low_P, high_P = coordinates.start_box(law)
+    return u_SxP[np.concatenate([best, rest[_spread((u_SxP / (high_P - low_P))[rest], keep - keep // 2)]])]
+
+
+def _spread(u_SxP: np.ndarray, keep: int) -> np.ndarray:
+    """Places of up to `keep` rows, each the farthest from those before it; the first row is the first."""
+    places: list[int] = []
+    distance_S = np.full(len(u_SxP), np.inf)
+    for _ in range(min(keep, len(u_SxP))):
+        places.append(int(np.argmax(distance_S)))
+        distance_S = np.minimum(distance_S, np.sum((u_SxP - u_SxP[places[-1]]) ** 2, axis=1))
+        distance_S[places] = -1.0
+    return np.array(places, dtype=int)
