@@ -109,22 +109,3 @@ def test_coordinates_invert():
         u = coordinates.from_parameters(law, parameters, reference)
         np.testing.assert_allclose(coordinates.natural(law, u, reference), parameters, rtol=1e-14)
     assert u[0] == pytest.approx(-0.4 * np.exp(0.2 * 0.7))
-
-
-def test_spread_starts_find_a_basin_that_the_best_screened_starts_miss():
-    """A well that is narrow and deep against one that is wide and shallow: screening prefers the wide one."""
-    law = Law(
-        "wells",
-        "two wells in a",
-        "none",
-        (Input("x", "u", distinct=1),),
-        "t",
-        (Parameter("a", "real", (-4.0, 4.0)), Parameter("b", "real", (-1.0, 1.0))),
-        lambda p, x: (
-            (1.0 - 0.5 * np.e ** (-((p["a"] - 2) ** 2)) - 0.9 * np.e ** (-30 * (p["a"] + 3) ** 2)) * x["x"] + p["b"]
-        ),
-    )
-    x = np.arange(1.0, 7.0)
-    best, values = solve(x, 0.0 * x, objective=least_squares(), law=law)
-    assert best[0] == pytest.approx(-3, abs=0.05)
-    assert values.min() < 0.5 * np.median(values)
