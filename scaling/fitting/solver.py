@@ -20,6 +20,7 @@ from scaling.fitting import coordinates, objectives
 from scaling.laws.law import Law, Scale
 
 LANES = 64
+Expand = Callable[[jax.Array], tuple[jax.Array, jax.Array, jax.Array]]
 _STALLED = 6
 
 
@@ -93,30 +94,40 @@ def _minimise(
     steps: jax.Array,
     tolerance: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    low_P, high_P = map(jnp.asarray, coordinates.bounds(law))
-
     def lane(data: Data, u_P: jax.Array, weights_M: jax.Array) -> tuple[jax.Array, jax.Array]:
-        def expand(u_P: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-            residual_M, jacobian_PxM = residual_and_jacobian(law, scale, data, u_P)
-            value = jnp.sum(weights_M * objectives.loss(residual_M, delta))
-            gradient_P = jacobian_PxM @ (weights_M * objectives.score(residual_M, delta))
-            bent_PxM = jacobian_PxM * (weights_M * objectives.curvature(residual_M, delta))[None]
-            return value, gradient_P, bent_PxM @ jacobian_PxM.T
-
-        zero_P, zero = jnp.zeros_like(u_P), jnp.zeros((), jnp.int32)
-        first = _Lane(u_P, jnp.asarray(jnp.inf), zero_P, jnp.outer(zero_P, zero_P), jnp.ones(()), zero, zero)
-        last = jax.lax.while_loop(
-            lambda s: (s.step < steps) & (s.stalled < _STALLED),
-            partial(_step, expand, low_P, high_P, tolerance),
-            first,
-        )
-        return last.u_P, last.value
+        return descend(law, partial(curved, law, scale, data, weights_M, delta), u_P, steps, tolerance)
 
     return jax.vmap(lane, in_axes=(0 if own_data else None, 0, 0))(data, u_LxP, weights_LxM)
 
 
+def curved(
+    law: Law, scale: Scale, data: Data, weights_M: jax.Array, delta: jax.Array, u_P: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The objective at u, its gradient [P] and its Gauss-Newton information [P, P]."""
+    residual_M, jacobian_PxM = residual_and_jacobian(law, scale, data, u_P)
+    value = jnp.sum(weights_M * objectives.loss(residual_M, delta))
+    gradient_P = jacobian_PxM @ (weights_M * objectives.score(residual_M, delta))
+    bent_PxM = jacobian_PxM * (weights_M * objectives.curvature(residual_M, delta))[None]
+    return value, gradient_P, bent_PxM @ jacobian_PxM.T
+
+
+def descend(
+    law: Law, expand: Expand, u_P: jax.Array, steps: jax.Array, tolerance: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """One lane: from u to a local minimum of what `expand` expands, within the law's bounds; coordinates and value."""
+    low_P, high_P = map(jnp.asarray, coordinates.bounds(law))
+    zero_P, zero = jnp.zeros_like(u_P), jnp.zeros((), jnp.int32)
+    first = _Lane(u_P, jnp.asarray(jnp.inf), zero_P, jnp.outer(zero_P, zero_P), jnp.ones(()), zero, zero)
+    last = jax.lax.while_loop(
+        lambda s: (s.step < steps) & (s.stalled < _STALLED),
+        partial(_step, expand, low_P, high_P, tolerance),
+        first,
+    )
+    return last.u_P, last.value
+
+
 def _step(
-    expand: Callable[[jax.Array], tuple[jax.Array, jax.Array, jax.Array]],
+    expand: Expand,
     low_P: jax.Array,
     high_P: jax.Array,
     tolerance: jax.Array,
@@ -159,34 +170,34 @@ def minimise(
     """Local minima from each lane's start: coordinates [L, P] and objective values [L].
 
     A lane has its own start and weights, and with `own_data` its own points too (leading axis L). It stops after
-    `steps`, or after six steps in a row that gain less than `tolerance` relative. Lanes run in blocks of `LANES`, so
-    that every call of one law and one padded number of points shares one compilation; blocks run in threads, one a
-    core, since a block's loop keeps a single one busy.
+    `steps`, or after six steps in a row that gain less than `tolerance` relative.
     """
-    lanes = len(u_LxP)
 
-    def block(first: int) -> tuple[np.ndarray, np.ndarray]:
-        index_L = np.minimum(np.arange(first, first + LANES), lanes - 1)
+    def block(index_L: np.ndarray) -> tuple[jax.Array, ...]:
         own = jax.tree.map(lambda leaf: leaf[index_L], data) if own_data else data
-        with jax.enable_x64(True):
-            u, value = _minimise(
-                law,
-                scale,
-                own_data,
-                own,
-                u_LxP[index_L],
-                weights_LxM[index_L],
-                np.float64(delta),
-                np.int32(steps),
-                np.float64(tolerance),
-            )
-            return np.asarray(u), np.asarray(value)
+        limits = np.float64(delta), np.int32(steps), np.float64(tolerance)
+        return _minimise(law, scale, own_data, own, u_LxP[index_L], weights_LxM[index_L], *limits)
 
-    ends = [block(0)]  # alone, so that the threads find it compiled
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        ends += pool.map(block, range(LANES, lanes, LANES))
-    us, values = (np.concatenate(part)[:lanes] for part in zip(*ends, strict=True))
+    us, values = in_blocks(block, len(u_LxP))
     return us, values
+
+
+def in_blocks(block: Callable[[np.ndarray], tuple[jax.Array, ...]], lanes: int) -> list[np.ndarray]:
+    """The results of `block` for all lanes, which it is given by their indices, `LANES` at a time (the last repeated).
+
+    Every call of one law and one padded number of points so shares one compilation. Blocks run in float64, in threads,
+    one a core, since a block's loop keeps a single one busy.
+    """
+
+    def at(first: int) -> list[np.ndarray]:
+        index_L = np.minimum(np.arange(first, first + LANES), lanes - 1)
+        with jax.enable_x64(True):
+            return [np.asarray(part) for part in block(index_L)]
+
+    ends = [at(0)]  # alone, so that the threads find it compiled
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        ends += pool.map(at, range(LANES, lanes, LANES))
+    return [np.concatenate(part)[:lanes] for part in zip(*ends, strict=True)]
 
 
 def pad(count: int) -> int:

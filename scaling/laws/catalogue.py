@@ -3,11 +3,53 @@
 import difflib
 from typing import Any
 
-from scaling.laws import additive, capacity, mixing, mixture, size
+from scaling.laws import (
+    additive,
+    annealing,
+    capacity,
+    compute,
+    convex_bound,
+    critical_batch,
+    kaplan,
+    learning_curves,
+    learning_rate,
+    mixing,
+    mixture,
+    multi_power,
+    pass_until,
+    repetition,
+    routed,
+    selection,
+    size,
+    sparsity,
+    superposition,
+    translation,
+)
 from scaling.laws.derived import pooled, with_fixed
 from scaling.laws.law import Family, Law
 
-_MODULES = (mixture, mixing, additive, capacity, size)
+_MODULES = (
+    mixture,
+    mixing,
+    additive,
+    capacity,
+    size,
+    kaplan,
+    critical_batch,
+    compute,
+    routed,
+    translation,
+    sparsity,
+    superposition,
+    pass_until,
+    selection,
+    repetition,
+    learning_curves,
+    learning_rate,
+    annealing,
+    multi_power,
+    convex_bound,
+)
 LAWS: dict[str, Law] = {law.name: law for module in _MODULES for law in module.LAWS}
 FAMILIES: dict[str, Family] = {f.name: f for module in _MODULES for f in getattr(module, "FAMILIES", ())}
 FAMILIES |= {

@@ -4,6 +4,7 @@ Letters: M points, P parameters.
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -23,6 +24,8 @@ _BOUNDS: dict[str, tuple[float, float]] = {
 
 
 ROUNDING_OF_SHARES = 0.03  # published tables print shares with few digits; some sum to 1.02
+LARGEST_GAP = 1e4  # between neighbouring values of a count in one unit; a slip of unit is a factor 1e6 or 1e9
+_COUNTED = frozenset({"parameters", "tokens", "steps", "FLOPs", "examples", "samples"})
 
 
 class TableError(ValueError):
@@ -86,6 +89,11 @@ class Input:
         if self.labels:
             return "{" + ", ".join(self.labels) + "}"
         return f"{'[' if self.low_included else '('}{self.low:g}, {self.high:g}{')' if math.isinf(self.high) else ']'}"
+
+    @property
+    def counted(self) -> bool:
+        """Whether it counts something (parameters, tokens, steps, FLOPs), which tables write in units, M, B or T."""
+        return math.isinf(self.high) and not _COUNTED.isdisjoint(re.findall(r"\w+", self.unit))
 
     def outside(self, values_M: np.ndarray) -> np.ndarray:
         """Which values lie outside the interval."""
@@ -192,6 +200,22 @@ class Law:
                 f"row {row}: the shares {', '.join(self.simplex)} sum to {total:.4g}, expected 1 within"
                 f" {ROUNDING_OF_SHARES}; they are shares of one mixture in law {self.name!r}: name every domain, or"
                 " rescale"
+            )
+
+    def check_units(self, table: Mapping[str, Any] | pd.DataFrame, columns: Mapping[str, str] | None = None) -> None:
+        """Raises TableError where a count's values leave a gap of more than `LARGEST_GAP`: 70 for 70M in some rows."""
+        values = self.read_inputs(table, columns)
+        for i in self.inputs:
+            distinct_K = np.unique(values[i.name][values[i.name] > 0]) if i.counted else np.ones(1)
+            wide_K = distinct_K[1:] > LARGEST_GAP * distinct_K[:-1]
+            if not wide_K.any():
+                continue
+            below, above = distinct_K[int(np.argmax(wide_K)) :][:2]
+            rows = [_first(table, values[i.name], values[i.name] == value)[0] for value in (below, above)]
+            raise TableError(
+                f"column {(columns or {}).get(i.name, i.name)!r}, rows {rows[0]} and {rows[1]}: {below:g} and {above:g},"
+                f" a factor {above / below:.2g} with nothing between; mixed units suspected, such as 70 for 70M: write"
+                f" every row of {i.name} in {i.unit}"
             )
 
     def check_design(self, inputs: Mapping[str, np.ndarray]) -> None:
