@@ -8,7 +8,7 @@ from experiments.claims import Verdict
 
 @dataclass(frozen=True)
 class Row:
-    """`published` is None for a figure that the paper does not give; the interval is ours, None where there is none.
+    """`published` and `verdict` are None for a figure that no paper gives, the interval's ends where there is none.
 
     `n`: points (or runs) behind our figure. `objective`: what was minimised, or how it was computed. `seconds`: of the
     fit or computation, compilation included.
@@ -22,7 +22,7 @@ class Row:
     high: float | None
     n: int
     objective: str
-    verdict: Verdict
+    verdict: Verdict | None
     seconds: float
     note: str = ""
 
