@@ -13,7 +13,7 @@ from scaling.fitting.isoflop import Frontier, curve_frontier, isoflop_frontier
 from scaling.fitting.knowledge import Knowledge, assumed
 from scaling.fitting.limited_tokens import ratio_for_limited_tokens
 from scaling.fitting.mixture_optimum import BestMixture, best_bimix, best_mixture
-from scaling.fitting.multiplier import compute_multiplier
+from scaling.fitting.multiplier import compute_multiplier, mean_multiplier
 from scaling.fitting.objectives import Objective, huber, least_squares
 from scaling.fitting.optimum import Optimum, optimal_rate, sweep_optimum
 from scaling.fitting.points import Points
@@ -72,6 +72,7 @@ __all__ = [
     "isoflop_frontier",
     "largest",
     "least_squares",
+    "mean_multiplier",
     "optimal_rate",
     "prefixes",
     "profile",

@@ -15,6 +15,7 @@ from scaling.laws.law import Input
 
 _GRID = 513
 _HALVINGS = 50
+_GOLDEN = (math.sqrt(5) - 1) / 2
 _REACH = 1e3  # how far beyond the fitted tokens a turning point is looked for
 
 
@@ -23,7 +24,8 @@ class Decision:
     """A value to act on, its bootstrap percentile interval (nan without draws), and why not to act on it.
 
     `value` is nan where there is none, and the end of the range where the answer lies beyond it. `draws_B` holds the
-    answer of each draw, `unsolved` the share of draws that have none.
+    answer of each draw, `unsolved` the share of draws that have none. `warnings`: what the fit behind it was refused;
+    the decision may still hold, since a prediction can be known where a parameter is not.
     """
 
     value: float
@@ -33,10 +35,13 @@ class Decision:
     refusal: Refusal | None = None
     unsolved: float = 0.0
     draws_B: np.ndarray = field(default_factory=lambda: np.zeros(0), repr=False)
+    warnings: tuple[Refusal, ...] = ()
 
     def __str__(self) -> str:
         text = f"{self.value:.4g}, {self.level:.0%} interval [{self.low:.4g}, {self.high:.4g}]"
-        return f"{text}; refused, {self.refusal}" if self.refusal else text
+        if self.refusal:
+            text += f"; refused, {self.refusal}"
+        return "; ".join([text, *(f"the fit was refused, {warning}" for warning in self.warnings)])
 
 
 def critical_ratio(
@@ -60,9 +65,9 @@ def critical_ratio(
     have no solution), "few_groups" (no draws). ValueError for a law without a ratio, missing or extra inputs, a limit
     that is not finite, limits that do not match the draws.
     """
-    ratio = _ratio(fit, inputs or {})
+    ratio = read_ratio(fit, inputs or {})
     limit_B = _limits(fit, limit, limit_draws)
-    parameters_BxP = _with_estimate(fit)
+    parameters_BxP = with_estimate(fit)
 
     def within(share_BxK: np.ndarray) -> np.ndarray:
         at_BxK = 1 - share_BxK if ratio.share_of == "measured" else share_BxK
@@ -73,7 +78,7 @@ def critical_ratio(
     share_B = _last(within, within_BxK, grid_K)
     share_B[within_BxK[:, -1]] = 1.0
     refusal = _ratio_refusal(within_BxK[0], float(share_B[0]), limit)
-    return _decide(share_B, refusal, 0.0, level, tolerated)
+    return decide(share_B, refusal, 0.0, level, tolerated, fit.refusals)
 
 
 def turning_point(
@@ -111,10 +116,12 @@ def turning_point(
         how = "still rises at the end of" if rises_BxK[0, -1] else "falls throughout"
         reason = f"the fitted loss {how} {low / _REACH:.3g} to {high * _REACH:.3g} tokens, so it never turns"
         refusal = Refusal("no_turning_point", reason)
-    return _decide(tokens_B, refusal, math.inf, level, tolerated)
+    warnings = general.refusals + (domain.refusals if domain and math.isfinite(multiplier) else ())
+    return decide(tokens_B, refusal, math.inf, level, tolerated, warnings)
 
 
-def _ratio(fit: Fit, inputs: Mapping[str, float]) -> Input:
+def read_ratio(fit: Fit, inputs: Mapping[str, float]) -> Input:
+    """The one mixture ratio among a law's inputs; `inputs` must be exactly the others. ValueError otherwise."""
     ratios = [i for i in fit.law.inputs if i.share_of]
     if len(ratios) != 1:
         raise ValueError(
@@ -147,7 +154,8 @@ def _limits(fit: Fit, limit: float, limit_draws: np.ndarray | None) -> np.ndarra
     return limit_B
 
 
-def _with_estimate(fit: Fit) -> np.ndarray:
+def with_estimate(fit: Fit) -> np.ndarray:
+    """Parameters of the estimate, then of every draw, [B, P]."""
     return np.concatenate([[list(fit.parameters.values())], fit.draws_BxP])
 
 
@@ -171,7 +179,7 @@ def _growth_terms(general: Fit, domain: Fit | None, multiplier: float) -> np.nda
                 f"fit of {fit.law.name!r} with {len(fit.draws_BxP)} draws: expected one of {law!r} with"
                 f" {len(general.draws_BxP)}"
             )
-        column = dict(zip(fit.law.parameter_names, _with_estimate(fit).T, strict=True))
+        column = dict(zip(fit.law.parameter_names, with_estimate(fit).T, strict=True))
         terms += [np.stack([weight * column[a] * column[s], column[s]], axis=-1) for a, s in pairs]
     return np.stack(terms, axis=1)
 
@@ -207,16 +215,61 @@ def _ratio_refusal(within_K: np.ndarray, share: float, limit: float) -> Refusal 
     return None
 
 
-def _decide(
-    solved_B: np.ndarray, refusal: Refusal | None, unsolved_as: float, level: float, tolerated: float
+def lowest(
+    value: Callable[[np.ndarray], np.ndarray], grid_K: np.ndarray, lanes: int, narrowings: int = 44
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where each lane's function is least on a grid's span: place, value, and the end it lies at (-1, 1; 0 inside).
+
+    `value` takes places [B, K] to values [B, K]. The best grid point, then golden section between its neighbours; a
+    narrowing keeps 0.618 of the bracket, so 44 leave 1e-9 of it.
+    """
+    best_B = np.argmin(value(np.tile(grid_K, (lanes, 1))), axis=1)
+    low_B, high_B = grid_K[np.maximum(best_B - 1, 0)], grid_K[np.minimum(best_B + 1, len(grid_K) - 1)]
+    for _ in range(narrowings):
+        width_B = _GOLDEN * (high_B - low_B)
+        value_Bx2 = value(np.stack([high_B - width_B, low_B + width_B], axis=1))
+        left_B = value_Bx2[:, 0] < value_Bx2[:, 1]
+        low_B, high_B = np.where(left_B, low_B, high_B - width_B), np.where(left_B, low_B + width_B, high_B)
+    end_B = (best_B == len(grid_K) - 1).astype(int) - (best_B == 0)
+    place_B = np.where(end_B == 0, (low_B + high_B) / 2, grid_K[best_B])
+    return place_B, value(place_B[:, None])[:, 0], end_B
+
+
+def extrapolated(fit: Fit, inputs: Mapping[str, float], reach: float) -> Refusal | None:
+    """Refuses an input beyond `reach` times the fitted range; a share, or another bounded input, beyond the range."""
+    if not reach >= 1:
+        raise ValueError(f"reach: {reach} must be >= 1: how many times beyond the fitted range to trust the law")
+    for i in fit.law.inputs:
+        if i.labels:
+            continue
+        low, high = fit.ranges[i.name]
+        factor = reach if math.isinf(i.high) else 1.0
+        if not low / factor * (1 - 1e-9) <= inputs[i.name] <= high * factor * (1 + 1e-9):
+            beyond = f"more than {factor:g} times beyond" if factor > 1 else "outside"
+            reason = f"{i.name} = {inputs[i.name]:.4g} is {beyond} the fitted range [{low:.4g}, {high:.4g}]"
+            return Refusal("extrapolated", f"{reason}; add runs there, or say how far you trust the law with reach=")
+    return None
+
+
+def decide(
+    solved_B: np.ndarray,
+    refusal: Refusal | None,
+    unsolved_as: float | np.ndarray,
+    level: float,
+    tolerated: float = 0.1,
+    warnings: tuple[Refusal, ...] = (),
 ) -> Decision:
+    """The decision of the answers of an estimate and its draws; a draw without one (nan) counts as `unsolved_as`.
+
+    Refused as "few_groups" without draws, as "unstable" where more than `tolerated` of them have no answer.
+    """
     value, draws_B = float(solved_B[0]), solved_B[1:]
     tail = tails(level)
     if not len(draws_B):
         missing = Refusal(
             "few_groups", "the fit has no bootstrap draws, so the value has no interval; fit with at least two groups"
         )
-        return Decision(value, math.nan, math.nan, level, refusal or missing)
+        return Decision(value, math.nan, math.nan, level, refusal or missing, warnings=warnings)
     unsolved = float(np.isnan(draws_B).mean())
     filled_B = np.where(np.isnan(draws_B), unsolved_as, draws_B)
     low = float(np.quantile(filled_B, tail[0], method="lower"))
@@ -226,4 +279,4 @@ def _decide(
             "unstable",
             f"{unsolved:.0%} of the bootstrap draws have no solution (at most {tolerated:.0%} tolerated); add runs",
         )
-    return Decision(value, low, high, level, refusal, unsolved, filled_B)
+    return Decision(value, low, high, level, refusal, unsolved, filled_B, warnings)
