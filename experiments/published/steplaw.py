@@ -186,7 +186,7 @@ def figures(data: Path) -> dict[str, Figure]:
 
 def _regret_figure(data: Path) -> Figure:
     cases = {"dense": dense(data), "mixtures of experts, N total": experts(data, "N_total_params")}
-    figure, axes = panels(len(cases), width=3.6)
+    figure, axes = panels(len(cases), width=4.4, share_y=False)
     for axis, (name, table) in zip(axes, cases.items(), strict=True):
         percent = (100 * published_regret(table)).sort_values()
         axis.barh(range(len(percent)), percent, color=ACCENT)

@@ -60,7 +60,8 @@ class CriticalCurve:
             low, high = np.quantile(draws_B, tails(level)).tolist()
         elif refusal is None:
             refusal = Refusal("few_groups", "no bootstrap draws, so no interval; train several seeds a ratio")
-        return Decision(min(max(value, 0.0), 1.0), low, high, level, refusal, draws_B=draws_B)
+        share, warnings = min(max(value, 0.0), 1.0), self.curve.refusals
+        return Decision(share, low, high, level, refusal, draws_B=draws_B, warnings=warnings)
 
 
 def critical_curve(

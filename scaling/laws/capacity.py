@@ -53,12 +53,12 @@ def _capacity_noise(domains: tuple[str, ...]) -> Law:
         target="nats/token",
         parameters=(
             *(q for d in domains for q in _of_domain(d)),
-            Parameter("H", "positive", (1e-5, 0.1), bounds=(1e-9, 1.0), unit="N^1"),
+            Parameter("H", "positive", (1e-6, 0.03), bounds=(1e-9, 0.1), unit="N^1"),
         ),
         predict=predict,
         notes="In the source N is in millions of parameters, D in billions of tokens; the exponents do not depend on"
         " it. Leave out rows whose own share is 0, as the source does: the law is infinite there. H, the least capacity"
-        " of a domain, must stay below N.",
+        " of a domain, must stay below N. No domain's tokens lower another's loss: unfit where domains overlap.",
         simplex=domains,
         arguments={"domains": list(domains)},
     )

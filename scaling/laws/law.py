@@ -69,8 +69,8 @@ class Parameter:
 class Input:
     """One input of a law: its unit, the interval it lives in, and what the law needs to see of it.
 
-    `distinct`: distinct values needed to tell the parameters attached to this input apart. One value is an error, fewer
-    than `distinct` a refusal of the fit. `share_of`: for a mixture ratio, the corpus whose share it is: the one on
+    `distinct`: distinct values needed to tell the parameters attached to this input apart. One value is an error unless one
+    is enough, fewer than `distinct` a refusal of the fit. `share_of`: for a mixture ratio, the corpus whose share it is: the one on
     which the loss is measured, or the domain corpus whatever is measured.
     """
 
@@ -227,7 +227,7 @@ class Law:
                 " choose a law with fewer parameters"
             )
         for i in self.inputs:
-            if not i.labels and (distinct := np.unique(inputs[i.name])).size == 1:
+            if not i.labels and i.distinct > 1 and (distinct := np.unique(inputs[i.name])).size == 1:
                 raise TableError(
                     f"input {i.name!r}: only one distinct value ({distinct[0]:g}) in the rows to fit, but law"
                     f" {self.name!r} ({self.formula}) has parameters that only its variation can tell; add runs at"

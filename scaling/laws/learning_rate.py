@@ -130,8 +130,9 @@ def sensitivity(loss_R: Any, initial_loss: float) -> float:
 def matrix_rate_and_decay(rate: float, decay: float, width: int, new_width: int) -> tuple[float, float]:
     """AdamW rate and weight decay of matrix parameters at another width: rate*d/d', decay*sqrt(d'/d).
 
-    In the steady state the top singular value goes as sqrt(rate/decay)*d^0.75, which this keeps the same. Vector-like parameters keep their rate, and have decay 0. Source: Fan et al. 2025,
-    arXiv 2510.15262 (one transcription prints decay ~ d; only sqrt(d) agrees with d^0.75). ValueError for widths < 1.
+    In the steady state the top singular value goes as sqrt(rate/decay)*d^0.75, which this keeps the same. Vector-like
+    parameters keep their rate, and have decay 0. Source: Fan et al. 2025, arXiv 2510.15262 (one transcription prints
+    decay ~ d; only sqrt(d) agrees with d^0.75). ValueError for widths < 1.
     """
     if width < 1 or new_width < 1:
         raise ValueError(f"width: {width} and {new_width} must be >= 1")

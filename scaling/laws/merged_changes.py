@@ -20,6 +20,7 @@ SEGMENT = 8  # steps of a segment of targets, and of the smallest block
 _SAMPLES = 12  # of a smooth table, per block
 _GAIN = 34.0  # a node more divides the error of a merged block by (3 + sqrt(8))^2, the worst allowed case
 _RATE = 1.0  # largest range of log eta within a merged block
+_LARGEST = 500_000_000  # entries of the list of seen nodes: 2 GB
 _TOLERANCE = 1e-9  # of log eta, and of S relative to the block's width, between samples
 _TOLERANCE_FLOAT32 = 3e-7  # the same where the table itself is rounded to float32
 
@@ -44,7 +45,7 @@ class MergedChanges:
 
     @classmethod
     def of(cls, lr_T: np.ndarray) -> "MergedChanges":
-        """Merges the changes of a schedule. A rate of 0 has log eta -700."""
+        """Merges the changes of a schedule. A rate of 0 has log eta -700. ValueError for a long table that is rough."""
         levels = list(_levels(lr_T))
         nodes, seen = [np.zeros((1, 4))], []
         pairs_Ex2 = np.stack(
@@ -197,6 +198,11 @@ def _compact(nodes_Nx4: np.ndarray, segment_E: np.ndarray, node_E: np.ndarray, s
     order_E = np.argsort(segment_E, kind="stable")
     segment_E, node_E = segment_E[order_E], node_E[order_E]
     count_G = np.bincount(segment_E, minlength=segments)
+    if segments * int(count_G.max()) > _LARGEST:
+        raise ValueError(
+            f"schedule: {int(count_G.max())} changes of the learning rate over {segments * SEGMENT} steps are too rough"
+            " to merge; hold each rate for some steps, or smooth the table"
+        )
     seen_GxK = np.zeros((segments, CHUNK * max(1, -(-int(count_G.max()) // CHUNK))), dtype=np.int32)
     place_E = np.arange(len(segment_E)) - np.repeat(np.cumsum(count_G) - count_G, count_G)
     seen_GxK[segment_E, place_E] = node_E

@@ -31,7 +31,7 @@ MULTI_POWER_PUBLISHED: dict[int, dict[str, float]] = {
 }
 
 
-_AT_ONCE = 256
+_AT_ONCE = 64
 _Kernel = tuple[Any, Any, Any]  # C, beta, gamma
 _Sums = tuple[jax.Array, ...]  # the bonus and its derivatives by them
 
@@ -55,24 +55,34 @@ def _bonus_and_slopes(kernel: _Kernel, log_rate_K: Any, gap_K: Any, weight_K: An
 
 
 def _summed(changes: MergedChanges) -> Callable[[_Kernel, jax.Array], jax.Array]:
-    """The sum over the changes before each of some steps [M].
+    """The sum over the changes before each of some steps [M], read chunk by chunk, as far as any step of a block sees.
 
-    Values are read many steps at once. Derivatives, which a fit takes in many lanes, go step by step and chunk by
-    chunk, so that they stay in cache, no step pays for the widest, and a repeated step (padding) costs nothing.
+    Values take blocks of many steps. Derivatives, which a fit takes in many lanes, go step by step, so that they stay
+    in cache; a repeated step (padding) costs nothing.
     """
+    chunks_G = -(-changes.count_G // CHUNK)
+    seen_GxIxK = changes.seen_GxK.reshape(len(chunks_G), -1, CHUNK)
 
-    def seen(step: jax.Array, node_K: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        gap_K = jnp.maximum(jnp.asarray(changes.area_T)[step] - jnp.asarray(changes.before_N)[node_K], 0.0)
-        past_K = jnp.asarray(changes.step_N)[node_K] <= step
-        weight_K = jnp.where(past_K, jnp.asarray(changes.weight_N)[node_K], 0.0)
-        return jnp.asarray(changes.log_rate_N)[node_K], gap_K, weight_K
+    def read(step: jax.Array, i: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """log eta, S(t) - S(k-1) and weight of the nodes in the i-th chunk of each step."""
+        node_xK = jnp.asarray(seen_GxIxK)[step // SEGMENT, i]
+        gap_xK = jnp.maximum(jnp.asarray(changes.area_T)[step][..., None] - jnp.asarray(changes.before_N)[node_xK], 0.0)
+        past_xK = jnp.asarray(changes.step_N)[node_xK] <= step[..., None]
+        weight_xK = jnp.where(past_xK, jnp.asarray(changes.weight_N)[node_xK], 0.0)
+        return jnp.asarray(changes.log_rate_N)[node_xK], gap_xK, weight_xK
 
     @jax.custom_jvp
     def total(kernel: _Kernel, step_M: jax.Array) -> jax.Array:
-        def at(step: jax.Array) -> jax.Array:
-            return _bonus(kernel, *seen(step, jnp.asarray(changes.seen_GxK)[step // SEGMENT]))
+        zero = jnp.zeros((), jnp.result_type(*kernel, float))
 
-        return jax.lax.map(at, step_M, batch_size=_AT_ONCE)
+        def at(step_R: jax.Array) -> jax.Array:
+            chunks = jnp.max(jnp.asarray(chunks_G)[step_R // SEGMENT])
+            start_R = jnp.full(step_R.shape, zero)
+            return jax.lax.fori_loop(0, chunks, lambda i, sum_R: sum_R + _bonus(kernel, *read(step_R, i)), start_R)
+
+        rows = min(_AT_ONCE, step_M.size)
+        padded_M = jnp.pad(step_M, (0, -step_M.size % rows), mode="edge")
+        return jax.lax.map(at, padded_M.reshape(-1, rows)).ravel()[: step_M.size]
 
     @total.defjvp
     def _(primals: tuple[_Kernel, jax.Array], tangents: tuple[_Kernel, Any]) -> tuple[jax.Array, jax.Array]:
@@ -81,11 +91,10 @@ def _summed(changes: MergedChanges) -> Callable[[_Kernel, jax.Array], jax.Array]
 
         def at(last: tuple[jax.Array, _Sums], step: jax.Array) -> tuple[tuple[jax.Array, _Sums], _Sums]:
             def chunk(i: jax.Array, sums: _Sums) -> _Sums:
-                node_K = jax.lax.dynamic_slice(jnp.asarray(changes.seen_GxK), (step // SEGMENT, i * CHUNK), (1, CHUNK))
-                return tuple(map(jnp.add, sums, _bonus_and_slopes(kernel, *seen(step, node_K[0]))))
+                return tuple(map(jnp.add, sums, _bonus_and_slopes(kernel, *read(step, i))))
 
-            chunks = -(-jnp.asarray(changes.count_G)[step // SEGMENT] // CHUNK)
-            fresh = jax.lax.fori_loop(0, jnp.where(step == last[0], 0, chunks), chunk, zeros)
+            chunks = jnp.where(step == last[0], 0, jnp.asarray(chunks_G)[step // SEGMENT])
+            fresh = jax.lax.fori_loop(0, chunks, chunk, zeros)
             sums = tuple(jnp.where(step == last[0], *pair) for pair in zip(last[1], fresh, strict=True))
             return (step, sums), sums
 

@@ -51,10 +51,10 @@ def test_deepseek_size_and_tokens_use_up_the_compute():
 
 def test_a_power_law_fit_is_ordinary_least_squares_in_logs():
     rng = np.random.default_rng(1)
-    table = pd.DataFrame({"N": np.repeat([1e8, 3e8, 1e9], 8), "D": np.tile(np.geomspace(2e9, 1e11, 8), 3)})
-    table["lr"] = 1.79 * table["N"] ** -0.713 * table["D"] ** 0.307 * np.exp(rng.normal(scale=0.2, size=24))
+    table = pd.DataFrame({"N": np.repeat([1e8, 3e8, 1e9], 24), "D": np.tile(np.geomspace(2e9, 1e11, 24), 3)})
+    table["lr"] = 1.79 * table["N"] ** -0.713 * table["D"] ** 0.307 * np.exp(rng.normal(scale=0.2, size=72))
     fit = fitting.fit(STEP_LAW, table, target="lr", group=None, objective=fitting.least_squares("log"), bootstrap=0)
-    design = np.stack([np.ones(24), -np.log(table["N"]), np.log(table["D"])], axis=1)
+    design = np.stack([np.ones(72), -np.log(table["N"]), np.log(table["D"])], axis=1)
     log_c, a, b = np.linalg.lstsq(design, np.log(table["lr"]))[0]
     assert fit.parameters == pytest.approx({"c": math.exp(log_c), "a": a, "b": b}, rel=1e-6)
     assert fit.agreement > 0.5

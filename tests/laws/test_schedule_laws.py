@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scaling import fitting
 from scaling.laws.annealing import (
     ANNEALING,
     ANNEALING_SIZE,
@@ -193,3 +194,21 @@ def test_the_shift_of_the_replay_laws_vanishes_without_the_corpus(law):
     shift = 0.3 * (1 - 100**-0.2) * factor
     wanted = 3.0 + 0.48 * 5**-0.5 - 0.028 - 0.26 * 0.05 * math.exp(0.05 * share) + shift
     assert evaluate(law, p, r=0.4, **x) == pytest.approx(wanted, rel=1e-12)
+
+
+def test_cpt_dynamics_come_back_from_runs_that_start_at_three_points():
+    truth = CPT_PUBLISHED["Knowledge-Pile", "cpt"]
+    schedules, starts = {}, {}
+    for start, potential in ((6000, 0.1), (10_000, 1.0), (14_000, 0.3)):
+        before = wsd(start, 2e-4, 2e-4 * potential, 500, 3000)
+        for name, after in (("flat", constant(4000, 2e-4, 100)), ("falls", wsd(4000, 2e-4, 2e-5, 100, 2500))):
+            schedules[f"{start} {name}"], starts[f"{start} {name}"] = np.concatenate([before, after]), start
+    steps = {name: np.unique(start + np.geomspace(5, 3999, 40).astype(int)) for name, start in starts.items()}
+    logged = pd.DataFrame([(name, step) for name in steps for step in steps[name]], columns=["schedule", "step"])
+    table = with_phase_areas(logged, schedules, starts, warmup=500, rewarmup=100)
+    with jax.enable_x64(True):
+        loss = CPT.predict(truth, {name: table[name].to_numpy() for name in CPT.input_names})
+    fit = fitting.fit(CPT, table.assign(loss=np.asarray(loss)), group="schedule", bootstrap=0)
+    assert fit.parameters == pytest.approx(truth, rel=1e-3)
+    assert fit.agreement > 0.3
+    assert "flat" not in [refusal.kind for refusal in fit.refusals]
