@@ -1,7 +1,8 @@
 """Refits every published table at hand: `python -m experiments.published [--only=chinchilla,schedules] [--out=FOLDER]`.
 
 Writes rows.csv (paper figure against ours, interval, objective, verdict, seconds), contests.csv (laws ranked by
-held-out error at the largest scale), the figures, and report.html with all of it.
+held-out error at the largest scale), the figures, and report.html with all of it. With --only the other families' rows
+and figures stay as they were.
 """
 
 import dataclasses
@@ -62,14 +63,26 @@ def _of_family(module: ModuleType, data: Path) -> tuple[pd.DataFrame, pd.DataFra
 
 def _write(out: Path, rows: pd.DataFrame, contests: pd.DataFrame, figures: dict[str, Figure]) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    rows.to_csv(out / "rows.csv", index=False, float_format="%.8g")
-    contests.to_csv(out / "contests.csv", index=False, float_format="%.6g")
-    drawn = {name: png(figure) for name, figure in figures.items()}
-    for name, image in drawn.items():
-        (out / f"{name}.png").write_bytes(image)
+    rows, contests = _merged(out / "rows.csv", rows, "%.8g"), _merged(out / "contests.csv", contests, "%.6g")
+    for family in _ONLY.value:
+        for old in out.glob(f"{family}_*.png"):
+            old.unlink()
+    for name, figure in figures.items():
+        (out / f"{name}.png").write_bytes(png(figure))
+    drawn = {path.stem: path.read_bytes() for path in sorted(out.glob("*.png"))}
     (out / "report.html").write_text(page(rows, contests, drawn))
     counts = rows["verdict"].value_counts()
     print(f"{', '.join(f'{count} {name}' for name, count in counts.items())}; written to {out}")
+
+
+def _merged(path: Path, fresh: pd.DataFrame, digits: str) -> pd.DataFrame:
+    """The fresh rows and those of other families already in the file, in the order of `FAMILIES`; written and read."""
+    if path.exists():
+        old = pd.read_csv(path)
+        fresh = pd.concat([fresh, old[~old["family"].isin(_ONLY.value)]], ignore_index=True)
+    place = fresh["family"].map(FAMILIES.index)
+    fresh.loc[place.sort_values(kind="stable").index].to_csv(path, index=False, float_format=digits)
+    return pd.read_csv(path)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from scaling.fitting.objectives import Objective, default_objective
 from scaling.fitting.points import Points
 from scaling.fitting.problem import Minimum, Problem
 from scaling.fitting.result import Errors, Fit
+from scaling.fitting.solver import Expansion
 from scaling.fitting.tables import Holdout, read_points
 from scaling.laws.law import Law
 
@@ -73,18 +74,14 @@ def fit_points(law: Law, objective: Objective, points: Points, *, bootstrap: int
     law.check_design(problem.points.inputs)
     minimum = problem.solve(seed)
     near = problem.expansion(minimum.u_P)
-    seen = problem.points
-    covariance_PxP = uncertainty.sandwich(
-        near.jacobian_PxM, near.residual_M, seen.weight_M, seen.group_M, objective.delta
-    )
     prediction_M = at_each(law, near.parameters_P[None], points.inputs)[0]
     held_M = points.held_M
     return Fit(
         law=law,
         objective=objective,
         parameters=dict(zip(law.parameter_names, near.parameters_P.tolist(), strict=True)),
-        covariance_PxP=near.change_PxP @ covariance_PxP @ near.change_PxP.T,
-        draws_BxP=_draws(problem, minimum, bootstrap, seed),
+        covariance_PxP=uncertainty.covariance(near, problem.points, objective.delta),
+        draws_BxP=_draws(problem, minimum, near, bootstrap, seed),
         value=minimum.value,
         agreement=minimum.agreement,
         points=points,
@@ -94,10 +91,11 @@ def fit_points(law: Law, objective: Objective, points: Points, *, bootstrap: int
     )
 
 
-def _draws(problem: Problem, minimum: Minimum, draws: int, seed: int) -> np.ndarray:
+def _draws(problem: Problem, minimum: Minimum, near: Expansion, draws: int, seed: int) -> np.ndarray:
     points, parameters = problem.points, len(problem.law.parameters)
     if not draws or points.groups < 2:
         return np.zeros((0, parameters))
-    counts_BxG = resampling.group_counts(points.group_M, points.stratum_M, points.inputs, parameters, draws, seed)
-    u_BxP = problem.resample(minimum.u_P, counts_BxG[:, points.group_M])
-    return problem.natural(u_BxP)
+    spent = uncertainty.spent(near.jacobian_PxM, points.weight_M, points.group_M)
+    variance = resampling.weight_variance(points.groups, spent, near.residual_M, parameters, problem.objective.delta)
+    weights_BxG = resampling.group_weights(points.group_M, points.stratum_M, variance, draws, seed)
+    return problem.natural(problem.resample(minimum.u_P, weights_BxG[:, points.group_M]))

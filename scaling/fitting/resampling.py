@@ -1,4 +1,4 @@
-"""Resampling whole groups: the points of one run share its noise, so a run is drawn or left out as one.
+"""Resampling whole groups: the points of one run share its noise, so a run is weighted, drawn or left out as one.
 
 Letters: B draws, G groups, M points, V distinct values.
 """
@@ -6,6 +6,55 @@ Letters: B draws, G groups, M points, V distinct values.
 from collections.abc import Mapping
 
 import numpy as np
+from scipy import special, stats
+
+MOST = 5.0  # variance of a weight beyond which nearly all weight would sit on one or two groups
+
+
+def group_weights(group_M: np.ndarray, stratum_M: np.ndarray, variance: float, draws: int, seed: int) -> np.ndarray:
+    """Random weights of the groups for each draw, [B, G]: gamma, summing within each stratum to the number of its
+    groups, of mean 1 and `variance` (the Bayesian bootstrap, Rubin 1981, has that of exponential ones).
+
+    No group is ever left out, so every draw can be fitted. A stratum of one keeps its weight 1. Before they are made to
+    sum up, weights in a stratum of n have the variance v*n/(n - v), which that brings down to v. The same seed and
+    groups give paired weights, whatever the variance. Raises ValueError for a group in two strata.
+    """
+    stratum_G = group_strata(group_M, stratum_M)
+    weights_BxG = np.random.default_rng(seed).random((draws, stratum_G.size))
+    for stratum in np.unique(stratum_G):
+        members = np.flatnonzero(stratum_G == stratum)
+        raised = min(variance * members.size / max(members.size - variance, 1e-9), MOST)
+        drawn_BxG = special.gammaincinv(1 / raised, weights_BxG[:, members])
+        weights_BxG[:, members] = drawn_BxG * (members.size / drawn_BxG.sum(axis=1, keepdims=True))
+    return weights_BxG
+
+
+def weight_variance(groups: int, spent: float, residual_M: np.ndarray, parameters: int, delta: float) -> float:
+    """The variance of weights at which 95% intervals cover 95% of the time: (t/z)^2 * (1 + c*spent/(groups - spent)).
+
+    t and z: 97.5% points of Student's distribution with `groups - spent` degrees of freedom and of the normal, for the
+    noise of a spread that few groups estimate. The bracket undoes what the fit took out of the residuals, which for
+    least squares (c = 1) is the classical n/(n - p). A point beyond `delta` pulls with one force whatever the fit does,
+    so nothing was taken out of it: c is the share of points inside `delta`, the ones that the fit passes through
+    (as many as parameters) left out of the count. At most `MOST`.
+    """
+    freedom = groups - spent
+    if freedom < 1:
+        return MOST
+    points = residual_M.size
+    inside = int(np.sum(np.abs(residual_M) <= delta))
+    share = 1.0 if points == inside else max(inside - parameters, 0) / max(points - parameters, 1)
+    student = float(stats.t.ppf(0.975, freedom) / stats.norm.ppf(0.975))
+    return min(1 + share * (student**2 * groups / freedom - 1), MOST)
+
+
+def group_strata(group_M: np.ndarray, stratum_M: np.ndarray) -> np.ndarray:
+    """The stratum of each group. ValueError for a group in two."""
+    stratum_G = np.zeros(int(group_M.max()) + 1, dtype=np.int64)
+    stratum_G[group_M] = stratum_M
+    if (stratum_G[group_M] != stratum_M).any():
+        raise ValueError("stratum: a group has rows in two strata; a stratum must be constant within a group (run)")
+    return stratum_G
 
 
 def group_counts(
@@ -16,11 +65,8 @@ def group_counts(
     Draws that leave fewer than `needed` distinct points, or a single value of an input, are drawn again: no law could
     be fitted to them. Raises ValueError for a group in two strata, and where hardly any draw can be fitted.
     """
-    groups = int(group_M.max()) + 1
-    stratum_G = np.zeros(groups, dtype=np.int64)
-    stratum_G[group_M] = stratum_M
-    if (stratum_G[group_M] != stratum_M).any():
-        raise ValueError("stratum: a group has rows in two strata; a stratum must be constant within a group (run)")
+    stratum_G = group_strata(group_M, stratum_M)
+    groups = stratum_G.size
     rows = np.unique(np.stack([*inputs.values()], axis=1), axis=0, return_inverse=True)[1].ravel()
     columns = [(rows, needed)] + [(np.unique(x_M, return_inverse=True)[1], 2) for x_M in inputs.values()]
     rng = np.random.default_rng(seed)

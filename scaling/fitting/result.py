@@ -1,6 +1,6 @@
 """A fit: a law, its estimated parameters, their joint uncertainty, and what it may not be used for.
 
-Letters: B bootstrap draws, P parameters.
+Letters: B bootstrap draws, M points, P parameters, R noises a draw.
 """
 
 import json
@@ -11,12 +11,17 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from scaling.fitting.evaluate import at_each
 from scaling.fitting.objectives import Objective
 from scaling.fitting.points import Points
+from scaling.fitting.problem import Problem
+from scaling.fitting.uncertainty import spent
 from scaling.laws.catalogue import law_named
 from scaling.laws.law import Law
+
+_NOISES = 10  # for each bootstrap draw
 
 Kind = Literal[
     "bound",
@@ -121,9 +126,48 @@ class Fit:
         return at_each(self.law, self.draws_BxP, self.law.read_inputs(inputs))
 
     def interval(self, inputs: Mapping[str, Any] | pd.DataFrame, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-        """Bootstrap percentile interval of the mean curve (not of a new run, whose own noise comes on top)."""
+        """Bootstrap percentile interval of the mean curve; `prediction_interval` is that of a new run's own loss."""
         low, high = np.quantile(self.predict_draws(inputs), tails(level), axis=0)
         return low, high
+
+    def prediction_interval(
+        self, inputs: Mapping[str, Any] | pd.DataFrame, level: float = 0.95
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Interval of a loss measured in a new run: each draw of the law, plus the noise of one measurement.
+
+        Noise is a residual of a random point of a random group, on the objective's scale, times
+        t/z*sqrt(G/(G - spent)): fitted residuals are smaller than the noise, and few of them do not show its tails (t
+        of Student with G - spent degrees of freedom, z of the normal, at `level`). The noise of the new run is taken to
+        be like that of the fitted ones, whatever its size. ValueError without draws, or where the groups are at most
+        one more than the fit spends.
+        """
+        prediction_Bx = self.predict_draws(inputs)
+        noise_RxB = self._noise(level)
+        shape = (*noise_RxB.shape, *(1,) * (prediction_Bx.ndim - 1))
+        if self.objective.scale == "log":
+            loss_RxBx = prediction_Bx * np.exp(noise_RxB.reshape(shape))
+        else:
+            loss_RxBx = prediction_Bx + noise_RxB.reshape(shape)
+        low, high = np.quantile(loss_RxBx.reshape(-1, *prediction_Bx.shape[1:]), tails(level), axis=0)
+        return low, high
+
+    def _noise(self, level: float) -> np.ndarray:
+        """Noise of a measurement, `_NOISES` for each draw."""
+        seen = self.points.fitted
+        problem = Problem(self.law, self.objective, seen)
+        near = problem.expansion(problem.coordinates(np.array([list(self.parameters.values())]))[0])
+        freedom = seen.groups - spent(near.jacobian_PxM, seen.weight_M, seen.group_M)
+        if freedom < 1:
+            raise ValueError(
+                f"groups: {seen.groups} runs, of which the fit of {self.law.name!r} spends {seen.groups - freedom:.1f};"
+                " at least one more is needed to tell noise from curve; add runs"
+            )
+        upper = tails(level)[1]
+        factor = stats.t.ppf(upper, freedom) / stats.norm.ppf(upper) * math.sqrt(seen.groups / freedom)
+        share_M = 1 / (seen.groups * np.bincount(seen.group_M)[seen.group_M])
+        residual_M = -near.residual_M * problem.data.unit_M[: len(seen)]
+        size = (_NOISES, len(self.draws_BxP))
+        return factor * np.random.default_rng(0).choice(residual_M, size, p=share_M)
 
     def parameter_interval(self, level: float = 0.95) -> dict[str, tuple[float, float]]:
         """Bootstrap percentile interval of each parameter."""

@@ -49,6 +49,7 @@ def read_points(
     """All that a fit takes from a table, checked."""
     rows = len(table)
     inputs = law.read_inputs(table, columns)
+    law.check_units(table, columns)
     target_M = read_target(table, target, law, objective)
     weight_M = _read_positive(table, weights, "the weights= of the rows", zero=True) if weights else np.ones(rows)
     sigma_M = _read_positive(table, error, "the standard errors of the target, error=") if error else None

@@ -69,9 +69,9 @@ class Parameter:
 class Input:
     """One input of a law: its unit, the interval it lives in, and what the law needs to see of it.
 
-    `distinct`: distinct values needed to tell the parameters attached to this input apart. One value is an error unless one
-    is enough, fewer than `distinct` a refusal of the fit. `share_of`: for a mixture ratio, the corpus whose share it is: the one on
-    which the loss is measured, or the domain corpus whatever is measured.
+    `distinct`: distinct values needed to tell the parameters attached to this input apart. One value is an error unless
+    one is enough, fewer than `distinct` a refusal of the fit. `share_of`: for a mixture ratio, the corpus whose share
+    it is: the one on which the loss is measured, or the domain corpus whatever is measured.
     """
 
     name: str
@@ -213,9 +213,9 @@ class Law:
             below, above = distinct_K[int(np.argmax(wide_K)) :][:2]
             rows = [_first(table, values[i.name], values[i.name] == value)[0] for value in (below, above)]
             raise TableError(
-                f"column {(columns or {}).get(i.name, i.name)!r}, rows {rows[0]} and {rows[1]}: {below:g} and {above:g},"
-                f" a factor {above / below:.2g} with nothing between; mixed units suspected, such as 70 for 70M: write"
-                f" every row of {i.name} in {i.unit}"
+                f"column {(columns or {}).get(i.name, i.name)!r}, rows {rows[0]} and {rows[1]}: {below:g} and"
+                f" {above:g}, a factor {above / below:.2g} with nothing between; mixed units suspected, such as 70 for"
+                f" 70M: write every row of {i.name} in {i.unit}"
             )
 
     def check_design(self, inputs: Mapping[str, np.ndarray]) -> None:
