@@ -15,6 +15,7 @@ from experiments.claims import Verdict
 from experiments.published.held_out import Scored, ranking, scored
 from experiments.published.row import Row, at_most, close, covered
 from scaling import fitting
+from scaling.figures.axes import set_log
 from scaling.figures.style import ACCENT, GREY, INK, SECOND, panels
 from scaling.fitting.evaluate import at_each
 from scaling.laws.law import Law
@@ -184,8 +185,8 @@ def _draw(data: Path, group: str, unit: str) -> Figure:
         axis.plot(table["x"][train], table["loss"][train], ".", color=INK, markersize=4, label="fitted")
         axis.plot(table["x"][~train], table["loss"][~train], "o", color=INK, markerfacecolor="white", markersize=4,
                   label="held out")  # fmt: skip
-        axis.set_xscale("log")
-        axis.set_yscale("log")
+        for side in ("x", "y"):
+            set_log(axis, side)
         axis.tick_params(which="both", labelsize=7)
         axis.set_title(name, fontsize=9)
         axis.set_xlabel(unit, fontsize=8)

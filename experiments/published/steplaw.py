@@ -16,6 +16,7 @@ from experiments.published.held_out import ranking
 from experiments.published.row import Row, close, covered
 from experiments.published.schedules import by_group
 from scaling import fitting
+from scaling.figures.axes import set_log
 from scaling.figures.style import ACCENT, GREY, INK, panels
 from scaling.fitting import Fit
 from scaling.laws.law import Law
@@ -201,9 +202,11 @@ def _rates_figure(data: Path) -> Figure:
     best = selected(dense(data))
     figure, axes = panels(1, width=4.0)
     law = STEP_LAW_PUBLISHED["step-law"]
-    axes[0].loglog(law["c"] * best["N"] ** -law["a"] * best["D"] ** law["b"], best["lr"], ".", color=INK, markersize=4)
+    axes[0].plot(law["c"] * best["N"] ** -law["a"] * best["D"] ** law["b"], best["lr"], ".", color=INK, markersize=4)
     ends = np.array([best["lr"].min(), best["lr"].max()])
     axes[0].plot(ends, ends, color=GREY, linewidth=0.8)
+    for side in ("x", "y"):
+        set_log(axes[0], side)
     axes[0].set_xlabel("published law", fontsize=8)
     axes[0].set_ylabel("rates of runs within 0.25% of the best", fontsize=8)
     return figure

@@ -78,14 +78,17 @@ def test_weights_of_one_seed_pair_across_variances():
 
 
 def test_the_variance_of_weights():
-    residual = np.full(20, 0.5)
+    residual, weight = np.full(20, 0.5), np.ones(20)
     squares = float(stats.t.ppf(0.975, 15) / stats.norm.ppf(0.975)) ** 2 * 20 / 15
-    assert weight_variance(20, 5.0, residual, 5, np.inf) == pytest.approx(squares)
-    assert weight_variance(20, 5.0, residual, 5, 0.1) == 1.0  # every point beyond delta: nothing to allow for
-    residual[:5] = 0.0  # the five points that the fit passes through say nothing of the noise
-    assert weight_variance(20, 5.0, residual, 5, 0.1) == 1.0
-    residual[5:8] = 0.05
-    assert weight_variance(20, 5.0, residual, 5, 0.1) == pytest.approx(1 + 3 / 15 * (squares - 1))
-    assert weight_variance(6, 5.5, residual[:6], 5, np.inf) == MOST
-    assert weight_variance(6, 3.9, residual[:6], 3, np.inf) == MOST
-    assert weight_variance(10_000, 5.0, residual, 5, np.inf) == pytest.approx(1, abs=1e-3)
+    assert weight_variance(20, 5.0, residual, weight, np.inf) == pytest.approx(squares)
+    assert weight_variance(20, 5.0, residual, weight, 0.1) == 1.0  # every point beyond delta: nothing to allow for
+    residual[:8] = 0.05
+    inside = 8 * 0.05**2
+    share = inside / (inside + 12 * 0.1**2)
+    assert weight_variance(20, 5.0, residual, weight, 0.1) == pytest.approx(1 + share * (squares - 1))
+    weight[8:] = 0.0
+    assert weight_variance(20, 5.0, residual, weight, 0.1) == pytest.approx(squares)
+    assert weight_variance(20, 5.0, np.zeros(20), weight, 0.1) == pytest.approx(squares)
+    assert weight_variance(6, 5.5, residual, weight, np.inf) == MOST
+    assert weight_variance(6, 3.9, residual, weight, np.inf) == MOST
+    assert weight_variance(10_000, 5.0, residual, weight, np.inf) == pytest.approx(1, abs=1e-3)
