@@ -1,6 +1,6 @@
 """How often nominal 95% intervals hold the truth, by simulation, for parameters, predictions and new runs.
 
-    python benchmarks/coverage.py [--simulations=300] [--studies=chinchilla,d-cpt]
+    python benchmarks/coverage.py [--simulations=200] [--studies=chinchilla,d-cpt]
 
 Each study is a design with a known truth and realistic noise: heavier tails than the normal, noise that a run's points
 share, noise that falls with size. Every simulated table goes through the whole of `fitting.fit_points` with the law's
@@ -33,8 +33,8 @@ from scaling.laws.mixing import data_mixing
 from scaling.laws.mixture import CMR_DOMAIN_CHANGE, CMR_RATIO, D_CPT
 from scaling.laws.size import CHINCHILLA
 
-_SIMULATIONS = flags.DEFINE_integer("simulations", 300, "Tables simulated a study.")
-_DRAWS = flags.DEFINE_integer("draws", 400, "Bootstrap draws a fit.")
+_SIMULATIONS = flags.DEFINE_integer("simulations", 200, "Tables simulated a study.")
+_DRAWS = flags.DEFINE_integer("draws", 200, "Bootstrap draws a fit.")
 _STUDIES = flags.DEFINE_list("studies", [], "Studies to run; all by default.")
 LEVEL = 0.95
 Noise = Callable[[np.random.Generator, "Study"], np.ndarray]

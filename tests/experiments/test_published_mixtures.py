@@ -37,7 +37,7 @@ def test_the_critical_share_is_the_published_one(data):
     assert theirs.ours == pytest.approx(mixtures.CRITICAL_PILE_SHARE, abs=1e-3)
     assert theirs.verdict == "reproduced"
     assert ours.low < mixtures.CRITICAL_PILE_SHARE < ours.high
-    assert ours.verdict == "reproduced"
+    assert ours.verdict == "not reproduced"  # its point is 0.003 off, and four runs give no interval to judge by
     assert "measured runs cross at 0.2797" in ours.note
     assert rows["k of the Pile loss, CT 70M"].ours == pytest.approx(-3.7397, abs=2e-3)
 
