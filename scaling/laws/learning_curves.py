@@ -118,7 +118,7 @@ M4 = Law(
         Parameter("e_0", "positive", (0.1, 100.0)),
     ),
     predict=_m4,
-    notes="e_0 is the loss at chance: where it is known, hold it there (fixed={'e_0': ...}), since a curve that starts"
+    notes="e_0 is the loss at chance: where it is known, hold it there (with_fixed), since a curve that starts"
     " far below chance does not tell it. alpha = 0 is M2, while y < e_0. y is found by Newton steps on the logit of"
     " (y - e_inf)/(e_0 - e_inf), to rounding, and differentiated through the equation.",
 )

@@ -24,7 +24,7 @@ _FILTERING_NOTES = (
     "n_j is the number of samples seen by the end of epoch j, so a last epoch may be partial. The paper's b is"
     " negative; here the sign is in the formula. tau is the half-life of b in epochs. The floor d stands outside the"
     " product, as in the paper's equation; the released code multiplies the floor as well, and writes (a*n/1e5)^b with"
-    " a inside the power, so its constants do not carry over. The paper holds d = 0.1 (fixed={'d': 0.1}) and shares a"
+    " a inside the power, so its constants do not carry over. The paper holds d = 0.1 (with_fixed) and shares a"
     " between pools."
 )
 
