@@ -21,7 +21,6 @@ import pandas as pd
 from absl import app, flags
 from scipy import stats
 
-from scaling.fitting import resampling
 from scaling.fitting.estimate import fit_points
 from scaling.fitting.evaluate import at_each
 from scaling.fitting.objectives import default_objective
@@ -165,9 +164,8 @@ def studies() -> dict[str, Study]:
 
 def pairs(fit: Fit, draws: int) -> np.ndarray:
     """Draws of runs with replacement."""
-    seen, parameters = fit.points, len(fit.parameters)
-    counts_BxG = resampling.group_counts(seen.group_M, seen.stratum_M, seen.inputs, parameters, draws, seed=0)
-    return refits(fit, counts_BxG)
+    each = np.full(fit.groups, 1 / fit.groups)
+    return refits(fit, np.random.default_rng(0).multinomial(fit.groups, each, size=draws))
 
 
 def bayesian(fit: Fit, draws: int) -> np.ndarray:

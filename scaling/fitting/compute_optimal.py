@@ -13,6 +13,7 @@ from scaling.fitting.evaluate import at_own
 from scaling.fitting.inversions import Decision, decide, lowest, with_estimate
 from scaling.fitting.result import Fit, Refusal, tails
 from scaling.laws.kaplan import KAPLAN_SIZE_DATA
+from scaling.laws.mixture import D_CPT
 from scaling.laws.repetition import CHINCHILLA_TIED
 from scaling.laws.size import CHINCHILLA, CHINCHILLA_GAMMA, OVER_TRAINING
 
@@ -90,19 +91,21 @@ def compute_optimal(
     )
 
 
-_CLOSED: dict[str, Callable[[Columns, float], Terms]] = {
-    CHINCHILLA.name: lambda p, _: (p["A"], p["alpha"], p["B"], p["beta"]),
-    CHINCHILLA_GAMMA.name: lambda p, _: (p["A"], p["alpha"], p["B"], p["beta"]),
-    CHINCHILLA_TIED.name: lambda p, _: (p["A"], p["alpha"], p["B"], p["alpha"]),
-    OVER_TRAINING.name: lambda p, k: (p["a"] * k ** -p["eta"], 2 * p["eta"], p["b"] * k ** -p["eta"], 2 * p["eta"]),
-    KAPLAN_SIZE_DATA.name: lambda p, _: (
+_CLOSED: dict[str, Callable[[Columns, float, Mapping[str, float]], Terms]] = {
+    CHINCHILLA.name: lambda p, *_: (p["A"], p["alpha"], p["B"], p["beta"]),
+    CHINCHILLA_GAMMA.name: lambda p, *_: (p["A"], p["alpha"], p["B"], p["beta"]),
+    CHINCHILLA_TIED.name: lambda p, *_: (p["A"], p["alpha"], p["B"], p["alpha"]),
+    D_CPT.name: lambda p, _, given: (p["A"], p["alpha"], p["B"] * given["r"] ** p["eta"], p["beta"]),
+    OVER_TRAINING.name: lambda p, k, _: (p["a"] * k ** -p["eta"], 2 * p["eta"], p["b"] * k ** -p["eta"], 2 * p["eta"]),
+    KAPLAN_SIZE_DATA.name: lambda p, *_: (
         p["Nc"] ** (p["aN"] / p["aD"]),
         p["aN"] / p["aD"],
         p["Dc"],
         np.ones_like(p["Dc"]),
     ),
 }
-"""By law: A, alpha, B, beta of A/N^alpha + B/D^beta, in which the law rises; the second argument is FLOPs/(N*D)."""
+"""By law: A, alpha, B, beta of A/N^alpha + B/D^beta, in which the law rises, from its parameters, FLOPs/(N*D), and the
+other inputs. For d-cpt that is Que et al.'s resource allocation."""
 
 
 def _optimum(
@@ -110,8 +113,9 @@ def _optimum(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Log of D*/N*, and the exponent of N*."""
     if closed := _CLOSED.get(fit.law.name):
-        a, alpha, b, beta = closed(dict(zip(fit.law.parameter_names, parameters_BxP.T, strict=True)), flops)
-        log_g = (np.log(alpha * a) - np.log(beta * b)) / (alpha + beta)
+        a, alpha, b, beta = closed(dict(zip(fit.law.parameter_names, parameters_BxP.T, strict=True)), flops, given)
+        with np.errstate(divide="ignore"):  # B = 0, at r = 0: no token counts, and the optimum lies at the edge
+            log_g = (np.log(alpha * a) - np.log(beta * b)) / (alpha + beta)
         log_c = math.log(compute / flops)
         return (alpha - beta) / (alpha + beta) * log_c - 2 * log_g, beta / (alpha + beta)
     grid_K = np.linspace(_LOW, _HIGH, 257)

@@ -95,9 +95,5 @@ def _draws(problem: Problem, minimum: Minimum, near: Expansion, draws: int, seed
     points, parameters = problem.points, len(problem.law.parameters)
     if not draws or points.groups < 2:
         return np.zeros((0, parameters))
-    spent = uncertainty.spent(near.jacobian_PxM, points.weight_M, points.group_M)
-    variance = resampling.weight_variance(
-        points.groups, spent, near.residual_M, points.weight_M, problem.objective.delta
-    )
-    weights_BxG = resampling.group_weights(points.group_M, points.stratum_M, variance, draws, seed)
-    return problem.natural(problem.resample(minimum.u_P, weights_BxG[:, points.group_M]))
+    weights_BxM = resampling.random_weights(near, points, problem.objective.delta, draws, seed)
+    return problem.natural(problem.resample(minimum.u_P, weights_BxM))

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from scaling.fitting import coordinates
-from scaling.fitting.inversions import Decision, decide, extrapolated, with_estimate
+from scaling.fitting.inversions import Decision, decide, with_estimate
 from scaling.fitting.result import Fit, Refusal
 from scaling.laws.law import Law
 
@@ -111,38 +111,6 @@ def _shares_of_powers(log_gain_BxK: np.ndarray, alpha_BxK: np.ndarray) -> np.nda
         above_B = share(middle_B).sum(axis=1) > 1
         low_B, high_B = np.where(above_B, middle_B, low_B), np.where(above_B, high_B, middle_B)
     return share((low_B + high_B) / 2)
-
-
-@dataclass(frozen=True, eq=False)
-class Allocation:
-    """Parameters N and tokens D that minimise the loss at fixed compute and mixture, and that loss."""
-
-    N: Decision
-    D: Decision
-    loss: Decision
-
-
-def d_cpt_allocation(fit: Fit, flops: float, share: float, *, reach: float = 10.0, level: float = 0.95) -> Allocation:
-    """N* = G*(C/6)^(beta/(alpha+beta)), D* = C/(6 N*), G = (alpha*A/(beta*B*r^eta))^(1/(alpha+beta)): Que et al. 2024.
-
-    `fit`: of the law d-cpt, to the loss of the corpus whose share is `share`; C = 6 N D. Refused as "extrapolated" more
-    than `reach` times beyond the fitted sizes and tokens, or at a share that was not tried. ValueError for another law,
-    FLOPs not above 0, a share outside (0, 1] (at 0 no token counts).
-    """
-    if fit.law.name != "d-cpt":
-        raise ValueError(f"fit: of {fit.law.name!r}; expected a fit of 'd-cpt'")
-    if not flops > 0 or not 0 < share <= 1:
-        raise ValueError(f"flops: {flops}, share: {share}; FLOPs must be > 0, the share in (0, 1]")
-    parameters_BxP = with_estimate(fit)
-    p = dict(zip(fit.law.parameter_names, parameters_BxP.T, strict=True))
-    ratio_B = p["alpha"] * p["A"] / (p["beta"] * p["B"] * share ** p["eta"])
-    size_B = ratio_B ** (1 / (p["alpha"] + p["beta"])) * (flops / 6) ** (p["beta"] / (p["alpha"] + p["beta"]))
-    tokens_B = flops / 6 / size_B
-    term_B = p["C"] * (share + p["eps"]) ** -p["gamma"]
-    loss_B = p["E"] + p["A"] * size_B ** -p["alpha"] + p["B"] * share ** p["eta"] * tokens_B ** -p["beta"] + term_B
-    refusal = extrapolated(fit, {"N": float(size_B[0]), "D": float(tokens_B[0]), "r": share}, reach)
-    n, d, loss = (decide(x_B, refusal, math.nan, level, warnings=fit.refusals) for x_B in (size_B, tokens_B, loss_B))
-    return Allocation(n, d, loss)
 
 
 def _best(

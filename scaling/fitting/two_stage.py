@@ -27,7 +27,7 @@ from scaling.laws.size import CHINCHILLA
 
 @dataclass(frozen=True, eq=False)
 class TwoStage:
-    """Loss from a run's inputs, accuracy from the loss. Draw b of both stages left out the same runs."""
+    """Loss from a run's inputs, accuracy from the loss. Draw b of both stages weighs the runs alike."""
 
     loss: Fit
     accuracy: Fit
@@ -89,13 +89,9 @@ def two_stage(
     grouped = fit(BETR_ACCURACY, sigmoid, target="accuracy", group=None, bootstrap=0, seed=seed, holdout="held")
     if not bootstrap or loss.groups < 2:
         return TwoStage(loss, grouped)
-    seen = loss.points.fitted
-    counts_BxG = resampling.group_counts(
-        seen.group_M, seen.stratum_M, seen.inputs, len(law.parameters), bootstrap, seed
-    )
-    counts_BxM = counts_BxG[:, seen.group_M]
-    with_anchor_BxM = np.pad(counts_BxM, ((0, 0), (0, 1)), constant_values=1)
-    return TwoStage(_with_draws(loss, counts_BxM), _with_draws(grouped, with_anchor_BxM))
+    weights_BxM = random_weights(loss, bootstrap, seed)
+    with_anchor_BxM = np.pad(weights_BxM, ((0, 0), (0, 1)), constant_values=1.0)
+    return TwoStage(_with_draws(loss, weights_BxM), _with_draws(grouped, with_anchor_BxM))
 
 
 def _accuracy_rows(table: pd.DataFrame, target: str, accuracy: str, held_M: np.ndarray) -> pd.DataFrame:
@@ -112,10 +108,17 @@ def _accuracy_rows(table: pd.DataFrame, target: str, accuracy: str, held_M: np.n
     return pd.concat([rows, anchor])
 
 
-def _with_draws(found: Fit, counts_BxM: np.ndarray) -> Fit:
+def random_weights(loss: Fit, draws: int, seed: int) -> np.ndarray:
+    """The weights of the runs in each draw of both stages, [B, M]: those that the fit of the loss calls for."""
+    problem = Problem(loss.law, loss.objective, loss.points.fitted)
+    near = problem.expansion(problem.coordinates(np.array([list(loss.parameters.values())]))[0])
+    return resampling.random_weights(near, problem.points, loss.objective.delta, draws, seed)
+
+
+def _with_draws(found: Fit, weights_BxM: np.ndarray) -> Fit:
     problem = Problem(found.law, found.objective, found.points.fitted)
     u_P = problem.coordinates(np.array([list(found.parameters.values())]))[0]
-    return replace(found, draws_BxP=problem.natural(problem.resample(u_P, counts_BxM)))
+    return replace(found, draws_BxP=problem.natural(problem.resample(u_P, weights_BxM)))
 
 
 def inverse_density(flops_M: Any) -> np.ndarray:

@@ -15,12 +15,14 @@ def slopes(residual_M: np.ndarray, delta: float) -> np.ndarray:
     """H'' at each point, smoothed: 1 inside delta, 0 outside.
 
     Where delta is small against the noise too few points lie inside, so the window is widened to h and H'' is delta/h
-    in it (Powell 1991): h = 1.06 * robust sd * n^(-1/5).
+    in it (Powell 1991): h = 1.06 * robust sd * n^(-1/5), and at least the sqrt(n)-th smallest size, so that residuals
+    that all lie away from 0 still have a slope.
     """
     if math.isinf(delta):
         return np.ones_like(residual_M)
     size_M = np.abs(residual_M)
-    width = max(delta, 1.06 * 1.4826 * float(np.median(size_M)) * size_M.size**-0.2)
+    least = float(np.sort(size_M)[math.ceil(math.sqrt(size_M.size)) - 1])
+    width = max(delta, least, 1.06 * 1.4826 * float(np.median(size_M)) * size_M.size**-0.2)
     return (size_M <= width) * delta / width
 
 

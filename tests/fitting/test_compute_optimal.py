@@ -12,6 +12,7 @@ from scaling.fitting import Refusal
 from scaling.fitting.compute_optimal import compute_optimal
 from scaling.laws.derived import with_fixed
 from scaling.laws.kaplan import KAPLAN_PUBLISHED, KAPLAN_SIZE_DATA
+from scaling.laws.mixture import D_CPT
 from scaling.laws.repetition import CHINCHILLA_TIED, DATA_CONSTRAINED, DATA_CONSTRAINED_PUBLISHED
 from scaling.laws.size import (
     CHINCHILLA,
@@ -20,7 +21,7 @@ from scaling.laws.size import (
     OVER_TRAINING,
     OVER_TRAINING_PUBLISHED,
 )
-from simulated import known
+from simulated import TRUTH, known
 
 GOPHER = 5.76e23
 RANGES = {"N": (6e7, 1.6e10), "D": (1e9, 3e11)}
@@ -99,6 +100,21 @@ def test_other_inputs_are_given():
     assert best.parameters.value == pytest.approx(7.02e9, abs=0.01e9)
     with pytest.raises(ValueError, match=r"law 'data-constrained' has inputs N, D, U; beside inputs= \[\]"):
         compute_optimal(fit, 1e22)
+
+
+def test_d_cpt_is_allocated_in_closed_form_at_a_share():
+    fit = fit_at(D_CPT, TRUTH, TRUTH, ranges={"N": (1e6, 1e7), "D": (2e6, 2e8), "r": (0.0, 1.0)})
+    budget, share = 6 * 5e6 * 1e8, 0.6
+    best = compute_optimal(fit, budget, inputs={"r": share})
+    b = TRUTH["B"] * share ** TRUTH["eta"]
+    g = (TRUTH["alpha"] * TRUTH["A"] / (TRUTH["beta"] * b)) ** (1 / (TRUTH["alpha"] + TRUTH["beta"]))
+    a = TRUTH["beta"] / (TRUTH["alpha"] + TRUTH["beta"])
+    assert best.parameters.value == pytest.approx(g * (budget / 6) ** a, rel=1e-9)
+    sizes = best.parameters.value * np.geomspace(0.5, 2, 2001)
+    losses = fit.predict({"N": sizes, "D": budget / 6 / sizes, "r": np.full(2001, share)})
+    assert np.argmin(losses) == 1000
+    assert best.loss.value == pytest.approx(losses[1000], rel=1e-12)
+    assert compute_optimal(fit, budget, inputs={"r": 0.0}).parameters.refusal.kind == "no_interior_minimum"
 
 
 def test_a_budget_far_beyond_the_runs_is_refused():

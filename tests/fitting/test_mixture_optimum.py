@@ -8,7 +8,7 @@ import pytest
 from scipy.optimize import LinearConstraint, minimize
 
 from scaling import fitting
-from scaling.fitting.mixture_optimum import best_bimix, best_mixture, d_cpt_allocation
+from scaling.fitting.mixture_optimum import best_bimix, best_mixture
 from scaling.laws import mixing
 from scaling.laws.capacity import capacity_noise
 
@@ -85,8 +85,6 @@ def test_fits_and_weights_that_do_not_match_are_refused(fits):
         best_mixture(fits | {"web": fewer}, WEIGHTS)
     with pytest.raises(ValueError, match="expected fits of 'bimix'"):
         best_bimix(fits, WEIGHTS, 100.0)
-    with pytest.raises(ValueError, match="fit: of 'data-mixing'; expected a fit of 'd-cpt'"):
-        d_cpt_allocation(fits["web"], 1e18, 0.5)
 
 
 @pytest.fixture(scope="module")
@@ -135,19 +133,3 @@ def test_a_law_with_labelled_rows_serves_every_label(bimix):
     assert best.loss.value == pytest.approx(summed.min(), abs=1e-6)
     with pytest.raises(ValueError, match="fits: 'maths' is none of code, web"):
         best_mixture({"maths": fit}, {"maths": 1.0}, {"N": 100.0, "D": 30.0})
-
-
-def test_d_cpt_allocation_is_the_minimum_along_the_budget(d_cpt_fit):
-    budget, share = 6 * 5e6 * 1e8, 0.6
-    found = d_cpt_allocation(d_cpt_fit, budget, share)
-    size_M = found.N.value * np.geomspace(0.5, 2, 2001)
-    loss_M = d_cpt_fit.predict({"N": size_M, "D": budget / 6 / size_M, "r": np.full(2001, share)})
-    assert np.argmin(loss_M) == 1000
-    assert found.loss.value == pytest.approx(loss_M[1000], rel=1e-12)
-    assert 6 * found.N.value * found.D.value == pytest.approx(budget)
-    assert found.N.low < found.N.value < found.N.high
-    assert found.N.refusal is None
-    far = d_cpt_allocation(d_cpt_fit, 1e6 * budget, share)
-    assert far.N.refusal.kind == "extrapolated"
-    with pytest.raises(ValueError, match=r"share: 0; FLOPs must be > 0, the share in \(0, 1\]"):
-        d_cpt_allocation(d_cpt_fit, budget, 0)

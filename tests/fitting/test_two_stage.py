@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 from scipy.optimize import least_squares
 
-from scaling.fitting import resampling
-from scaling.fitting.two_stage import accuracy_multiplier, accuracy_path, inverse_density, two_stage
+from scaling.fitting.two_stage import accuracy_multiplier, accuracy_path, inverse_density, random_weights, two_stage
 from scaling.laws.law import TableError
 
 
@@ -47,10 +46,8 @@ def test_accuracy_at_larger_scale_lies_in_the_interval(model):
 
 
 def test_draws_of_the_stages_share_their_runs(model):
-    # Draw 3 of the sigmoid is its least-squares fit to the runs that draw 3 of the loss law took, and the anchor once.
-    seen = model.loss.points.fitted
-    counts = resampling.group_counts(seen.group_M, seen.stratum_M, seen.inputs, 5, 200, seed=0)[3]
-    weight = np.append(counts[seen.group_M], 1.0)
+    # Draw 3 of the sigmoid is its least-squares fit to the runs as draw 3 of the loss law weighs them, the anchor at 1.
+    weight = np.append(random_weights(model.loss, 200, seed=0)[3], 1.0)
     rows = model.accuracy.points.fitted
 
     def residual(p):

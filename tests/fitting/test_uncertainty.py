@@ -38,6 +38,13 @@ def test_wide_huber_has_slope_one_inside():
     np.testing.assert_array_equal(slopes(np.array([0.1, -0.2, 3.0, 0.0]), 1.0), [1, 1, 0, 1])
 
 
+def test_residuals_that_all_lie_away_from_zero_still_have_a_slope():
+    residual = np.concatenate([np.linspace(0.9, 1.1, 50), -np.linspace(0.9, 1.1, 50)])
+    slope = slopes(residual, 1e-3)
+    assert (slope > 0).sum() == 10  # sqrt(100), five a side
+    np.testing.assert_allclose(slope[slope > 0], 1e-3 / np.sort(np.abs(residual))[9])
+
+
 def test_one_group_has_no_covariance():
     assert np.isnan(sandwich(np.ones((2, 5)), np.ones(5), np.ones(5), np.zeros(5, int), 1.0)).all()
 
