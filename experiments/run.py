@@ -13,7 +13,8 @@ from pathlib import Path
 from absl import flags
 
 from experiments import analyse, report, runtime
-from scaling.sweeps.executor import Settings, run_sweep
+from scaling.sweeps.executor import run_sweep
+from scaling.sweeps.jobs import Settings
 from scaling.sweeps.workbench import Workbench, cache_folder
 
 FLAGS = flags.FLAGS
@@ -23,7 +24,7 @@ def main() -> None:
     experiment = runtime.load_experiment()
     workdir = Path(FLAGS.workdir)
     runs = run_sweep(experiment.sweep.runs(), workdir, Workbench(cache_folder()),
-                     Settings(FLAGS.checkpoint_seconds))
+                     Settings(FLAGS.checkpoint_seconds), interrupted=lambda: False)
     experiment.save(workdir)
     counts = ", ".join(f"{count} {status}" for status, count in runs.status.value_counts().items())
     print(f"{len(runs)} runs in {workdir}: {counts}")

@@ -24,9 +24,9 @@ from scaling.config import run_from
 from scaling.fields import ConfigError
 from scaling.laws.law import TableError
 from scaling.store import StoreError, replace_durably
-from scaling.sweeps.executor import ChangedCorpusError
 from scaling.sweeps.lock import LockedError
 from scaling.sweeps.sweep import Stage, Sweep
+from scaling.sweeps.work import ChangedCorpusError
 from scaling.sweeps.workbench import cache_folder
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file, such as configs/quickstart.py.")

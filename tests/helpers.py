@@ -33,6 +33,11 @@ def small_run(**changes: Any) -> Run:
     return run_from(small_config(**changes))
 
 
+def never() -> bool:
+    """No stop is asked for."""
+    return False
+
+
 def windows_of(run: Run, count: int = 1000) -> Windows:
     """As if every domain of a run held `count` training windows."""
     return Windows(tuple((name, count) for name in run.data.names))

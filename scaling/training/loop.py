@@ -46,7 +46,43 @@ class PackJob:
 
 
 SaveStates = Callable[[int, list[str], TrainState], None]  # step, run ids, host states [R, ...]
-Progress = Callable[[int, int], None]  # results read from one step to another; the first call says where it starts
+CHUNK_SECONDS = 2.0  # a call of the devices lasts about so long at most: the host answers to signals between calls
+FIRST_CALL = 8  # steps of a call whose speed is not known yet
+
+
+class Preempted(RuntimeError):
+    """The pack was asked to stop; its checkpoint is written."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Hooks:
+    """What the loop calls.
+
+    `progress`: results read from one step to another, the first call says where it starts. `interrupted`: asked after
+    every chunk; once true, the loop saves and raises Preempted. `stop`: which runs end at a snapshot.
+    """
+
+    save_states: SaveStates
+    progress: Callable[[int, int], None]
+    interrupted: Callable[[], bool]
+    stop: Callable[[Snapshot], Sequence[str]]
+
+
+class Pace:
+    """How many steps a call may take: CHUNK, or as many as CHUNK_SECONDS hold at the speed of the last call."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock, self.steps = clock, FIRST_CALL
+        self._sent: tuple[int, float] | None = None
+
+    def sent(self, steps: int) -> None:
+        """A call of so many steps goes to the devices, which have just finished the one before."""
+        now = self.clock()
+        if self._sent is not None:
+            last, begin = self._sent
+            fitting = int(CHUNK_SECONDS * last / max(now - begin, 1e-9))
+            self.steps = max(1, min(CHUNK, fitting, 4 * self.steps))
+        self._sent = steps, now
 
 
 class PackRun:
@@ -59,6 +95,7 @@ class PackRun:
         self.dtype = np.dtype(dtype)
         self.live_W = np.zeros(trainer.layout.lanes, np.int32)
         self.live_W[self.places_R] = 1
+        self.pace = Pace()
         self.hyper = trainer.put(self._lanes([hyperparameters(run, job.windows, self.dtype) for run in job.runs]))
 
     def _lanes(self, values_R: Sequence[Any]) -> Any:
@@ -90,12 +127,25 @@ class PackRun:
         return jax.tree.map(lambda leaf: np.asarray(leaf)[places], state)
 
     def advance(self, state: TrainState, start: int, stop: int) -> TrainState:
-        """Train from step `start` to step `stop`, in chunks."""
-        for first in range(start, stop, CHUNK):
-            count = min(CHUNK, stop - first)
-            tables = self._lanes([table.rows(first, count, CHUNK, self.dtype) for table in self.job.tables])
-            state = self.trainer.train(state, self.hyper, tables, self.live_W * count)
-        return state
+        """Train from step `start` to step `stop`, at most a chunk; returns while the devices work on it.
+
+        The host prepares one call ahead of the devices and no further.
+        """
+        count = stop - start
+        tables = self._lanes([table.rows(start, count, CHUNK, self.dtype) for table in self.job.tables])
+        tables, steps_W = self.trainer.put((tables, self.live_W * count))
+        jax.block_until_ready(state)
+        self.pace.sent(count)
+        return self.trainer.train(state, self.hyper, tables, steps_W)
+
+    def towards(self, state: TrainState, start: int, stop: int) -> tuple[TrainState, int]:
+        """One call from step `start` on, to step `stop` at most; the state and the step it will reach."""
+        reached = start + min(self.pace.steps, stop - start)
+        return self.advance(state, start, reached), reached
+
+    def end(self, run_ids: Sequence[str]) -> None:
+        """Train these runs no further."""
+        self.live_W[self.places_R[[self.job.run_ids.index(run_id) for run_id in run_ids]]] = 0
 
     def read(self, step: int, measured: tuple[Any, Metrics, Any]) -> Snapshot:
         """Bring a snapshot to the host; waits for the devices."""
@@ -104,22 +154,29 @@ class PackRun:
         return Snapshot(step, losses_WxKxM[take], tuple(x[take] for x in metrics_W), diverged_at_W[take])
 
 
-def replay_pack(trainer: PackTrainer, job: PackJob, save_states: SaveStates) -> None:
-    """Train up to the last step that branches need, to make states again that were dropped; records nothing."""
+def replay_pack(trainer: PackTrainer, job: PackJob, hooks: Hooks) -> None:
+    """Train up to the last step that branches need, to make states again that were dropped; records nothing.
+
+    Raises Preempted after `hooks.interrupted()`; the replay starts over the next time.
+    """
     pack = PackRun(trainer, job)
     state, step = pack.start(), 0
     for stop in sorted(job.saves):
-        state, step = pack.advance(state, step, stop), stop
-        save_states(stop, list(job.saves[stop]), pack.host_states(state, job.saves[stop]))
+        while step < stop:
+            state, step = pack.towards(state, step, stop)
+            if hooks.interrupted():
+                raise Preempted(f"stopped on request after step {step} of a replay to step {max(job.saves)}")
+        hooks.save_states(stop, list(job.saves[stop]), pack.host_states(state, job.saves[stop]))
 
 
 def train_pack(
     trainer: PackTrainer, job: PackJob, recorder: Recorder, checkpoints: PackCheckpoints, template: TrainState,
-    checkpoint_seconds: float, save_states: SaveStates, progress: Progress,
+    checkpoint_seconds: float, hooks: Hooks,
 ) -> np.ndarray:
     """Train a pack from its last checkpoint, or from its start, to its end; returns diverged_at of each run, int[R].
 
-    Every evaluation's rows reach the store no later than the checkpoint that covers them.
+    Every evaluation's rows reach the store no later than the checkpoint that covers them. Raises Preempted after
+    `hooks.interrupted()`, with a checkpoint of the last step trained.
     """
     pack = PackRun(trainer, job)
     found = checkpoints.latest(template)
@@ -135,7 +192,10 @@ def train_pack(
             snapshot = pack.read(at, measured)
             recorder.add(snapshot)
             diverged_at_R = snapshot.diverged_at_R
-            progress(told, at)
+            ended = hooks.stop(snapshot)
+            pack.end(ended)
+            recorder.end(ended)
+            hooks.progress(told, at)
             told = at
         pending.clear()
 
@@ -143,19 +203,22 @@ def train_pack(
         pending.append((0, pack.measure(state)))
     last_checkpoint = time.monotonic()
     for stop in sorted({*job.evaluations, *job.saves} - set(range(step + 1))):
-        state = pack.advance(state, step, stop)
-        drain()  # while the devices work on the chunk just sent
-        step = stop
-        if stop in job.evaluations:
-            pending.append((stop, pack.measure(state)))
-            state = trainer.fresh_metrics(state)
-        if stop in job.saves:
-            save_states(stop, list(job.saves[stop]), pack.host_states(state, job.saves[stop]))
-        if stop < job.steps and time.monotonic() - last_checkpoint >= checkpoint_seconds:
-            drain()
-            recorder.flush(stop)
-            checkpoints.save(job.run_ids, stop, pack.host_states(state, job.run_ids))
-            last_checkpoint = time.monotonic()
+        while step < stop:
+            state, step = pack.towards(state, step, stop)
+            drain()  # while the devices work on the chunk just sent
+            if step == stop and stop in job.evaluations:
+                pending.append((stop, pack.measure(state)))
+                state = trainer.fresh_metrics(state)
+            if step == stop and stop in job.saves:
+                hooks.save_states(stop, list(job.saves[stop]), pack.host_states(state, job.saves[stop]))
+            interrupted = hooks.interrupted()
+            if step < job.steps and (interrupted or time.monotonic() - last_checkpoint >= checkpoint_seconds):
+                drain()
+                recorder.flush(step)
+                checkpoints.save(job.run_ids, step, pack.host_states(state, job.run_ids))
+                last_checkpoint = time.monotonic()
+                if interrupted:
+                    raise Preempted(f"stopped on request after step {step} of {job.steps}; its checkpoint is written")
     drain()
     recorder.flush(job.steps)
     return diverged_at_R

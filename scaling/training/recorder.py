@@ -48,13 +48,18 @@ class Recorder:
         self.domains, self.bytes_per_token_K = list(domains), bytes_per_token_K
         self._curves: list[dict] = []
         self._diagnostics: list[dict] = []
+        self._ended: set[str] = set()
         self._since = 0
+
+    def end(self, run_ids: Sequence[str]) -> None:
+        """Take no more rows of these runs."""
+        self._ended.update(run_ids)
 
     def add(self, snapshot: Snapshot) -> None:
         """Take one snapshot's rows."""
         for index, fact in enumerate(self.facts):
             diverged_at = int(snapshot.diverged_at_R[index])
-            if diverged_at >= 0 and snapshot.step >= diverged_at:
+            if fact.run_id in self._ended or 0 <= diverged_at <= snapshot.step:
                 continue
             self._curves += self._rows(fact, snapshot, index)
             steps, _, _, norm = (float(total[index]) for total in snapshot.metrics_R)

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from experiments.runtime import set_up_jax
-from helpers import small_run, write_text
+from helpers import never, small_run, write_text
 from scaling.config import Run
-from scaling.sweeps.executor import Settings, run_sweep
+from scaling.sweeps.executor import run_sweep
 from scaling.sweeps.grid import product
+from scaling.sweeps.jobs import Settings
 from scaling.sweeps.sweep import Stage, Sweep
 from scaling.sweeps.workbench import Workbench, cache_folder
 from scaling.training import checkpoints
@@ -79,7 +80,7 @@ def live(folder: Path, workdir: Path, last: int | str | None, delay: float) -> N
     moments.watch(checkpoints, "remove", lambda target: f"remove {target.parent.name}")
     moments.watch(PackRun, "advance", lambda *_: "chunk")
     set_up_jax()
-    run_sweep(sweep(folder), workdir, Workbench(cache_folder()), Settings(checkpoint_seconds=0))
+    run_sweep(sweep(folder), workdir, Workbench(cache_folder()), Settings(checkpoint_seconds=0), never)
     (folder / "moments.json").write_text(json.dumps(moments.names))
 
 

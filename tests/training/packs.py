@@ -15,12 +15,12 @@ import jax
 import numpy as np
 import pandas as pd
 
-from helpers import small_run
+from helpers import never, small_run
 from scaling.config import Run
 from scaling.data.batches import Tokens
 from scaling.store import Store
 from scaling.training.checkpoints import PackCheckpoints
-from scaling.training.loop import PackJob, train_pack
+from scaling.training.loop import Hooks, PackJob, train_pack
 from scaling.training.recorder import Recorder, RunFacts
 from scaling.training.state import TrainState, initial_state
 from scaling.training.tables import Stream, Windows, evaluation_steps, run_tables
@@ -132,7 +132,8 @@ def train(pack: PackJob, layout: Layout, folder: Path, checkpoint_seconds: float
 
     diverged_at_R = train_pack(
         trainer(program, layout), pack, Recorder(store, "pack", facts, DOMAINS, np.array(BYTES_PER_TOKEN)),
-        PackCheckpoints(folder / "checkpoints"), template(program), checkpoint_seconds, keep, lambda first, last: None)
+        PackCheckpoints(folder / "checkpoints"), template(program), checkpoint_seconds,
+        Hooks(keep, lambda first, last: None, never, lambda snapshot: ()))
     ids = [run.run_id for run in pack.runs]
     return Trained(store.read("curves"), store.read("diagnostics"), states,
                    dict(zip(ids, diverged_at_R.tolist(), strict=True)))

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers import small_run
+from helpers import never, small_run
 from scaling.store import Store
-from scaling.sweeps.executor import Settings, run_sweep
+from scaling.sweeps.executor import run_sweep
+from scaling.sweeps.jobs import Settings
 from scaling.sweeps.workbench import Workbench
 
 LETTERS = "abcd"
@@ -56,7 +57,8 @@ def test_loss_converges_to_the_entropy_from_above(tmp_path: Path) -> None:
         "schedule.peak": 1e-2, "schedule.floor": 0.0, "optimizer.weight_decay": 0.0,
         "training.duration": {"steps": 600}, "evaluation.points": 12, "evaluation.windows": 601})
     bench = Workbench(tmp_path / "cache")
-    assert run_sweep([run], tmp_path / "work", bench, Settings(checkpoint_seconds=60.0)).status.tolist() == ["done"]
+    rows = run_sweep([run], tmp_path / "work", bench, Settings(checkpoint_seconds=60.0), never)
+    assert rows.status.tolist() == ["done"]
 
     windows_MxT = bench.corpus(run.program).validation_windows(run.data.sequence, run.evaluation.windows)[0]
     states_MxT = np.array([0 if token == 0 else LETTERS.index(chr(token)) + 1 for token in windows_MxT.ravel()]

@@ -13,13 +13,14 @@ import pytest
 
 import packs
 import reference
+from helpers import never
 from packs import ALONE, SEVEN
 from scaling.config import Run
 from scaling.data.batches import Tokens, batch
 from scaling.store import Store
 from scaling.training import step
 from scaling.training.checkpoints import PackCheckpoints
-from scaling.training.loop import PackRun, replay_pack
+from scaling.training.loop import Hooks, PackRun, replay_pack
 from scaling.training.tables import Stream, evaluation_steps, run_tables
 from scaling.training.trainer import Layout, PackTrainer
 
@@ -60,7 +61,10 @@ def test_the_trainer_sees_the_windows_of_its_tables_each_once_an_epoch(monkeypat
     table = run_tables(run, packs.windows(windows), Stream.start(2))
     job = dataclasses.replace(packs.job([run]), tables=[table], windows=packs.windows(windows))
     pack = PackRun(trainer, job)
-    jax.block_until_ready(pack.advance(pack.start(), 0, steps))
+    state, at = pack.start(), 0
+    while at < steps:
+        state, at = pack.towards(state, at, steps)
+    jax.block_until_ready(state)
     jax.effects_barrier()
 
     seen: dict[tuple[int, ...], dict[int, int]] = defaultdict(dict)
@@ -204,7 +208,8 @@ def test_replay_makes_the_states_that_training_kept(tmp_path: Path) -> None:
     trained = packs.train(packs.job(runs, saves=saves), SEVEN, tmp_path)
     made: dict[int, Any] = {}
     replay_pack(packs.trainer(runs[0].program, SEVEN), packs.job(runs, saves=saves),
-                lambda step, run_ids, states_R: made.update({step: (run_ids, states_R)}))
+                Hooks(lambda step, run_ids, states_R: made.update({step: (run_ids, states_R)}),
+                      lambda first, last: None, never, lambda snapshot: ()))
     assert {step: run_ids for step, (run_ids, _) in made.items()} == saves
     for at, (run_ids, states_R) in made.items():
         for index, run_id in enumerate(run_ids):

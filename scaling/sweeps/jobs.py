@@ -1,0 +1,155 @@
+"""Training one job, wherever it lands: idempotent, from its last checkpoint, what it needs found in the workdir."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+import pandas as pd
+
+from scaling.config import Run
+from scaling.sweeps.lock import lock_file
+from scaling.sweeps.plan import Pack
+from scaling.sweeps.progress import Tally
+from scaling.sweeps.rows import Outcome, run_row
+from scaling.sweeps.work import Job, Work
+from scaling.training import checkpoints
+from scaling.training.loop import Hooks, PackJob, Preempted, replay_pack, train_pack
+from scaling.training.recorder import Recorder
+from scaling.training.state import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How to train, nothing that changes a result: seconds between checkpoints."""
+
+    checkpoint_seconds: float
+
+
+class JobTrainer:
+    """Trains jobs of one sweep, one after the other, in this process. `interrupted` asks for a stop at a checkpoint."""
+
+    def __init__(self, work: Work, settings: Settings, interrupted: Callable[[], bool]) -> None:
+        self.work, self.bench, self.workdir = work, work.bench, work.workdir
+        self.settings, self.interrupted = settings, interrupted
+
+    def train(self, job: Job, tally: Tally, refresh: Callable[[], None]) -> None:
+        """Train one job and write its rows: `running` while it lasts, then each run's outcome.
+
+        Raises LockedError when another process trains it, Preempted once a checkpoint is written on request.
+        """
+        if self.interrupted():
+            raise Preempted(f"stopped on request before job {job.job_id}")
+        with lock_file(self.workdir.lock(job.job_id), f"job {job.job_id}"):
+            self._train_locked(job, tally, refresh)
+
+    def _train_locked(self, job: Job, tally: Tally, refresh: Callable[[], None]) -> None:
+        begin = time.monotonic()
+        self._write_rows(job, {run.run_id: Outcome("running") for run in job.runs})
+        outcomes = {run.run_id: Outcome("failed", reason=reason) for run, reason in self._without_parent(job.runs)}
+        able = [run for run in job.runs if run.run_id not in outcomes]
+        if able:
+            diverged_at_R = self._train_able(job, able, tally, refresh)
+            seconds = (time.monotonic() - begin) / len(able)
+            for run, at in zip(able, diverged_at_R.tolist(), strict=True):
+                outcomes[run.run_id] = Outcome("done" if at < 0 else "diverged", at, wall_seconds=seconds)
+        self._write_rows(job, outcomes)
+        self.work.learn(outcomes)
+        self.workdir.checkpoints_of(job.job_id).clear()
+        tally.finish(len(job.runs), sum(outcome.status == "diverged" for outcome in outcomes.values()))
+        refresh()
+
+    def _train_able(self, job: Job, runs: list[Run], tally: Tally, refresh: Callable[[], None]) -> np.ndarray:
+        program, corpus = job.program, self.bench.corpus(job.program)
+        facts = [self.work.facts(run) for run in runs]
+        recorder = Recorder(self.workdir.store, job.job_id, facts, corpus.names, self.bench.bytes_per_token(program))
+        tokens_per_step = sum(fact.tokens_per_step for fact in facts)
+        flops_per_step = sum(fact.tokens_per_step * fact.flops_per_token for fact in facts)
+        resumed: list[int] = []
+
+        def progress(first: int, last: int) -> None:
+            if not resumed:
+                resumed.append(first)
+                tally.skip(first * flops_per_step)
+            tally.work((last - first) * tokens_per_step, (last - first) * flops_per_step)
+            refresh()
+
+        return train_pack(
+            self.bench.trainer(program, job.pack.width), self._pack_job(job.pack, runs, self._saves(runs)), recorder,
+            self.workdir.checkpoints_of(job.job_id), self.bench.template(program), self.settings.checkpoint_seconds,
+            self._hooks(progress))
+
+    def _hooks(self, progress: Callable[[int, int], None]) -> Hooks:
+        return Hooks(self._save_states, progress, self.interrupted, stop=lambda snapshot: ())
+
+    def _pack_job(self, pack: Pack, runs: Sequence[Run], saves: dict[int, list[str]]) -> PackJob:
+        work = self.work
+        positions = [pack.run_ids.index(run.run_id) for run in runs]
+        parents = None if runs[0].parent is None else self._parent_states(runs)
+        evaluations = work.group_of[runs[0].run_id].evaluations
+        return PackJob(runs, positions, [work.tables(run) for run in runs], work.windows[runs[0].program], evaluations,
+                       saves, parents)
+
+    def _saves(self, runs: Sequence[Run]) -> dict[int, list[str]]:
+        """Which of these runs' states the branches still to train need, by step."""
+        points = self.work.branch_points(self.work.left())
+        saves: dict[int, list[str]] = {}
+        for run in runs:
+            for step in points.get(run.run_id, ()):
+                saves.setdefault(step, []).append(run.run_id)
+        return saves
+
+    def _without_parent(self, runs: Sequence[Run]) -> list[tuple[Run, str]]:
+        """Branches whose parent diverged or failed before the step they start from, and why they cannot run."""
+        if any(run.parent is not None and run.parent.run_id not in self.work.ended for run in runs):
+            self.work.refresh()  # another process trained them
+        found = []
+        for run in runs:
+            if run.parent is not None:
+                parent = self.work.ended[run.parent.run_id]
+                ended_before = parent.status == "failed" or 0 <= parent.diverged_at <= self.work.branch_step(run)
+                if ended_before:
+                    found.append((run, f"parent {run.parent.run_id} {parent.status} before the branch"))
+        return found
+
+    def _save_states(self, step: int, run_ids: list[str], states_R: TrainState) -> None:
+        for index, run_id in enumerate(run_ids):
+            one = jax.tree.map(lambda leaf, i=index: leaf[i:i + 1], states_R)
+            checkpoints.save(self.workdir.state(run_id, step), [run_id], step, one)
+
+    def _parent_states(self, runs: Sequence[Run]) -> list[TrainState]:
+        """The states that branches start from; trained again where they were dropped before a branch was asked for."""
+        parents = [self.work.by_id[run.parent.run_id] for run in runs if run.parent is not None]
+        folders = [self.workdir.state(parent.run_id, self.work.branch_step(run))
+                   for run, parent in zip(runs, parents, strict=True)]
+        for pack in self.work.manifest.packs:
+            if any(parent.run_id in pack.run_ids and not folder.exists()
+                   for parent, folder in zip(parents, folders, strict=True)):
+                with lock_file(self.workdir.lock(f"{pack.pack_id}.replay"), f"pack {pack.pack_id}", wait=True):
+                    self._replay(pack, runs)
+        return [checkpoints.load(folder, self.bench.template(parent.program))[parent.run_id]
+                for folder, parent in zip(folders, parents, strict=True)]
+
+    def _replay(self, pack: Pack, branches: Sequence[Run]) -> None:
+        """Make the states again that these branches and those still to train need from a pack."""
+        points = self.work.branch_points([*self.work.left(), *branches])
+        saves: dict[int, list[str]] = {}
+        for run_id in pack.run_ids:
+            for step in points.get(run_id, ()):
+                if not self.workdir.state(run_id, step).exists():
+                    saves.setdefault(step, []).append(run_id)
+        if not saves:
+            return  # another process made them while this one waited
+        runs = [self.work.by_id[run_id] for run_id in pack.run_ids if any(run_id in ids for ids in saves.values())]
+        replay_pack(self.bench.trainer(runs[0].program, pack.width), self._pack_job(pack, runs, saves),
+                    self._hooks(progress=lambda first, last: None))
+
+    def _write_rows(self, job: Job, outcomes: dict[str, Outcome]) -> None:
+        corpus = self.bench.corpus(job.program)
+        rows = [{"job_id": job.job_id, **run_row(
+            run, self.work.group_of[run.run_id].steps, None if run.parent is None else self.work.branch_step(run),
+            corpus.vocabulary, corpus.checksum, job.pack.pack_id, outcomes[run.run_id])} for run in job.runs]
+        self.workdir.store.write("runs", job.job_id, pd.DataFrame(rows))
