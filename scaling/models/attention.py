@@ -5,21 +5,67 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
-from scaling.models.dense import dense
-from scaling.models.normalization import normalization
+from scaling.models.dense import Kernel, dense, product
+from scaling.models.normalization import Normalization
 from scaling.models.positions import rotate
+
+BLOCK, MOST_BLOCKS = 32, 4  # positions a block of queries holds at least, blocks at most: measured on CPU
 
 
 def causal_attention(q_GxSxE: Array, k_GxSxE: Array, v_GxSxE: Array) -> Array:
-    """softmax(q kᵀ / √E + causal mask) v; softmax in at least float32."""
-    dtype = jnp.promote_types(q_GxSxE.dtype, jnp.float32)
+    """softmax(q kᵀ / √E + causal mask) v; softmax in at least float32.
+
+    Block by block of queries, each against the keys up to its own end: the rest of S × S is never computed.
+    """
     positions, head_width = q_GxSxE.shape[1:]
-    logits_GxSxS = jnp.einsum("gqe,gke->gqk", q_GxSxE * head_width**-0.5, k_GxSxE).astype(dtype)
-    mask_1xSxS = jnp.tril(jnp.ones((1, positions, positions), bool))
-    weights_GxSxS = jax.nn.softmax(jnp.where(mask_1xSxS, logits_GxSxS, jnp.finfo(dtype).min), axis=-1)
-    return jnp.einsum("gqk,gke->gqe", weights_GxSxS.astype(v_GxSxE.dtype), v_GxSxE)
+    q_GxSxE = q_GxSxE * head_width**-0.5
+    size = max(BLOCK, -(-positions // MOST_BLOCKS))
+    blocks = [_block(q_GxSxE[:, start:start + size], k_GxSxE[:, :start + size], v_GxSxE[:, :start + size])
+              for start in range(0, positions, size)]
+    return jnp.concatenate(blocks, axis=1)
+
+
+def _block(q_GxQxE: Array, k_GxKxE: Array, v_GxKxE: Array) -> Array:
+    """Attention of the last Q of K positions. The sum of the weights divides Q × E products, not Q × K weights."""
+    dtype = jnp.promote_types(q_GxQxE.dtype, jnp.float32)
+    queries, keys = q_GxQxE.shape[1], k_GxKxE.shape[1]
+    mask_1xQxK = jnp.tril(jnp.ones((1, queries, keys), bool), keys - queries)
+    logits_GxQxK = jnp.where(mask_1xQxK, _scores(q_GxQxE, k_GxKxE).astype(dtype), jnp.finfo(dtype).min)
+    weights_GxQxK = jnp.exp(logits_GxQxK - lax.stop_gradient(jnp.max(logits_GxQxK, axis=-1, keepdims=True)))
+    total_GxQx1 = jnp.sum(weights_GxQxK, axis=-1, keepdims=True)
+    return (_mix(weights_GxQxK.astype(v_GxKxE.dtype), v_GxKxE) / total_GxQx1).astype(v_GxKxE.dtype)
+
+
+@jax.custom_vjp
+def _scores(q_GxQxE: Array, k_GxKxE: Array) -> Array:
+    return jnp.einsum("gqe,gke->gqk", q_GxQxE, k_GxKxE)
+
+
+@jax.custom_vjp
+def _mix(weights_GxQxK: Array, v_GxKxE: Array) -> Array:
+    return jnp.einsum("gqk,gke->gqe", weights_GxQxK, v_GxKxE)
+
+
+def _over_queries(x_GxQxK: Array, y_GxQxE: Array) -> Array:
+    """xᵀ y as (yᵀ x)ᵀ: CPUs take twice as long for a tall result. The barriers keep XLA from turning it round again."""
+    y_GxExQ = lax.optimization_barrier(y_GxQxE.swapaxes(1, 2))
+    return lax.optimization_barrier(jnp.einsum("geq,gqk->gek", y_GxExQ, x_GxQxK)).swapaxes(1, 2)
+
+
+def _scores_backward(saved: tuple[Array, Array], ds_GxQxK: Array) -> tuple[Array, Array]:
+    q_GxQxE, k_GxKxE = saved
+    return _mix(ds_GxQxK, k_GxKxE), _over_queries(ds_GxQxK, q_GxQxE)
+
+
+def _mix_backward(saved: tuple[Array, Array], dy_GxQxE: Array) -> tuple[Array, Array]:
+    weights_GxQxK, v_GxKxE = saved
+    return _scores(dy_GxQxE, v_GxKxE), _over_queries(weights_GxQxK, dy_GxQxE)
+
+
+_scores.defvjp(lambda q, k: (_scores(q, k), (q, k)), _scores_backward)
+_mix.defvjp(lambda weights, v: (_mix(weights, v), (weights, v)), _mix_backward)
 
 
 class Attention(nn.Module):
@@ -40,18 +86,15 @@ class Attention(nn.Module):
     def __call__(self, x_NxD: Array) -> Array:
         tokens, width = x_NxD.shape
         batch, head_width = tokens // self.sequence, width // self.heads
-
-        def heads(name: str) -> Array:
-            y_NxD = dense(width, self.dtype, name)(x_NxD)
-            y_BxSxHxE = y_NxD.reshape(batch, self.sequence, self.heads, head_width)
-            return y_BxSxHxE.transpose(0, 2, 1, 3).reshape(batch * self.heads, self.sequence, head_width)
-
-        q_GxSxE, k_GxSxE, v_GxSxE = heads("query"), heads("key"), heads("value")
+        kernels = [Kernel(width, self.dtype, name=name)(width) for name in ("query", "key", "value")]
+        y_Nx3D = product(x_NxD.astype(self.dtype), jnp.concatenate(kernels, axis=1))  # one product is faster than three
+        y_3xBxHxSxE = y_Nx3D.reshape(batch, self.sequence, 3, self.heads, head_width).transpose(2, 0, 3, 1, 4)
+        q_GxSxE, k_GxSxE, v_GxSxE = y_3xBxHxSxE.reshape(3, batch * self.heads, self.sequence, head_width)
         if self.qk_norm is not None:
-            q_GxSxE = normalization(self.qk_norm, self.dtype, "query_norm")(q_GxSxE)
-            k_GxSxE = normalization(self.qk_norm, self.dtype, "key_norm")(k_GxSxE)
+            q_GxSxE = Normalization(self.qk_norm, self.dtype, name="query_norm")(q_GxSxE)
+            k_GxSxE = Normalization(self.qk_norm, self.dtype, name="key_norm")(k_GxSxE)
         if self.rotary:
             q_GxSxE, k_GxSxE = rotate(q_GxSxE), rotate(k_GxSxE)
         y_GxSxE = causal_attention(q_GxSxE, k_GxSxE, v_GxSxE)
         y_BxSxHxE = y_GxSxE.reshape(batch, self.heads, self.sequence, head_width).transpose(0, 2, 1, 3)
-        return dense(width, self.dtype, "output", self.output_scale)(y_BxSxHxE.reshape(tokens, width))
+        return dense(y_BxSxHxE.reshape(tokens, width), width, self.dtype, "output", self.output_scale)

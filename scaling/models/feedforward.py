@@ -25,9 +25,9 @@ class FeedForward(nn.Module):
 
     @nn.compact
     def __call__(self, x_NxD: Array) -> Array:
-        up_NxF = dense(self.hidden, self.dtype, "up")(x_NxD)
+        up_NxF = dense(x_NxD, self.hidden, self.dtype, "up")
         if self.activation == "swiglu":
-            act_NxF = jax.nn.silu(dense(self.hidden, self.dtype, "gate")(x_NxD)) * up_NxF
+            act_NxF = jax.nn.silu(dense(x_NxD, self.hidden, self.dtype, "gate")) * up_NxF
         else:
             act_NxF = {"gelu": jax.nn.gelu, "relu2": relu2}[self.activation](up_NxF)
-        return dense(x_NxD.shape[-1], self.dtype, "down", self.output_scale)(act_NxF)
+        return dense(act_NxF, x_NxD.shape[-1], self.dtype, "down", self.output_scale)

@@ -8,8 +8,9 @@ from jax import Array
 
 from scaling import config
 from scaling.models.attention import Attention
+from scaling.models.dense import dense, product
 from scaling.models.feedforward import FeedForward
-from scaling.models.normalization import normalization
+from scaling.models.normalization import Normalization
 
 EMBEDDING_STD = 0.02
 
@@ -25,12 +26,12 @@ class Block(nn.Module):
     def __call__(self, x_NxD: Array) -> Array:
         c = self.config
         output_scale = (2 * c.depth) ** -0.5
-        h_NxD = normalization(c.norm, self.dtype, "attention_norm")(x_NxD)
+        h_NxD = Normalization(c.norm, self.dtype, name="attention_norm")(x_NxD)
         x_NxD = x_NxD + Attention(
             heads=c.heads, sequence=self.sequence, rotary=c.positions == "rotary",
             qk_norm=c.norm if c.qk_norm else None, output_scale=output_scale, dtype=self.dtype, name="attention",
         )(h_NxD)
-        h_NxD = normalization(c.norm, self.dtype, "feedforward_norm")(x_NxD)
+        h_NxD = Normalization(c.norm, self.dtype, name="feedforward_norm")(x_NxD)
         return x_NxD + FeedForward(c.hidden, c.activation, output_scale, self.dtype, name="feedforward")(h_NxD)
 
 
@@ -54,11 +55,9 @@ class Transformer(nn.Module):
             x_NxD = x_NxD + jnp.tile(positions_SxD, (batch, 1)).astype(self.dtype)
         for layer in range(c.depth):
             x_NxD = Block(c, sequence, self.dtype, name=f"block_{layer}")(x_NxD)
-        x_NxD = normalization(c.norm, self.dtype, "final_norm")(x_NxD)
+        x_NxD = Normalization(c.norm, self.dtype, name="final_norm")(x_NxD)
         if c.tied_head:
-            logits_NxV = embed.attend(x_NxD)
+            logits_NxV = product(x_NxD.astype(self.dtype), embed.embedding.astype(self.dtype).T)
         else:
-            head_init = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
-            logits_NxV = nn.Dense(self.vocabulary, use_bias=False, kernel_init=head_init, dtype=self.dtype,
-                                  param_dtype=param_dtype, name="head")(x_NxD)
+            logits_NxV = dense(x_NxD, self.vocabulary, self.dtype, "head")
         return logits_NxV.astype(param_dtype)

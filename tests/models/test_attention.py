@@ -7,19 +7,35 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling.models.attention import causal_attention
+from scaling.models import attention
+from scaling.models.attention import BLOCK, MOST_BLOCKS, causal_attention
 
 
+@pytest.mark.parametrize("positions", [1, 9, BLOCK, BLOCK + 8, MOST_BLOCKS * BLOCK, MOST_BLOCKS * BLOCK + 11])
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 3e-2)])
-def test_equals_dot_product_attention(dtype: str, tolerance: float) -> None:
+def test_equals_dot_product_attention(positions: int, dtype: str, tolerance: float) -> None:
     """In float64 JAX's own takes its softmax in float32: there the reference is numpy, in test_transformer.py."""
-    q, k, v = np.random.default_rng(0).normal(size=(3, 6, 9, 8)).astype(dtype)  # G, S, E; as batch 6 with 1 head
+    q, k, v = np.random.default_rng(0).normal(size=(3, 6, positions, 8)).astype(dtype)  # G, S, E; 1 head, batch 6
     ours_GxSxE = jax.jit(causal_attention)(q, k, v)
     own = jax.jit(functools.partial(jax.nn.dot_product_attention, is_causal=True))
     theirs_GxSxE = own(*(x[:, :, None] for x in (q, k, v)))[:, :, 0]
     assert ours_GxSxE.dtype == jnp.dtype(dtype)
     np.testing.assert_allclose(np.asarray(ours_GxSxE, np.float64), np.asarray(theirs_GxSxE, np.float64),
                                rtol=tolerance, atol=tolerance)
+
+
+def test_blocks_of_queries_leave_out_what_lies_wholly_ahead_of_them() -> None:
+    """Of M x M blocks of S x S, M (M + 1) / 2 are computed."""
+    shape = jax.ShapeDtypeStruct((4, MOST_BLOCKS * BLOCK, 64), jnp.float32)
+
+    def products(most_blocks: int, monkeypatch: pytest.MonkeyPatch) -> float:
+        monkeypatch.setattr(attention, "MOST_BLOCKS", most_blocks)
+        return jax.jit(lambda q, k, v: attention.causal_attention(q, k, v)).lower(shape, shape, shape).cost_analysis()[
+            "flops"]
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        share = products(MOST_BLOCKS, monkeypatch) / products(1, monkeypatch)
+    assert share == pytest.approx((MOST_BLOCKS + 1) / (2 * MOST_BLOCKS), rel=0.02)
 
 
 def test_first_position_sees_itself_alone_and_equal_keys_share_evenly() -> None:
