@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 WORKDIR ?= results/quickstart
 CONFIG := configs/quickstart.py
 
-.PHONY: quickstart test lint lock clean
+.PHONY: quickstart test torture bench lint lock clean
 
 # uv where it is there, else venv and pip; pins from requirements.lock either way.
 $(VENV)/.installed: pyproject.toml requirements.lock
@@ -23,6 +23,15 @@ quickstart: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest
+
+# 100 kill -9s of small sweeps with branches, 50 of them at random times; the tests hold a form of ten.
+torture: $(VENV)/.installed
+	rm -rf build/torture && mkdir -p build/torture
+	SCALING_CACHE=build/torture/cache PYTHONPATH=tests $(BIN)/python tests/sweeps/survival_sweep.py build/torture 100 50
+
+BENCHMARKS := sweep_throughput sweep_end_to_end overhead scaling_cost early_stopping fitting limits accelerator
+bench: $(VENV)/.installed
+	@for name in $(BENCHMARKS); do echo "== $$name" && $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

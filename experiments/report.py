@@ -5,6 +5,7 @@ python -m experiments.report --workdir=results/quickstart
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ def report(workdir: Path, findings: Any) -> Path:
     _, made = runtime.study_modules(runtime.load_study(workdir))
     page, figures = made.page(Store(workdir / "store"), findings)
     for name, content in figures.items():
-        replace_durably(workdir / "figures" / f"{name}.png", lambda path, png=content: path.write_bytes(png))
+        replace_durably(workdir / "figures" / f"{name}.png", functools.partial(Path.write_bytes, data=content))
     path = workdir / "report.html"
     replace_durably(path, lambda temporary: temporary.write_text(page.text()))
     return path

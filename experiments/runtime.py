@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import importlib.util
-import json
 import logging
 import os
 import sys
@@ -23,13 +22,23 @@ from scaling import fields
 from scaling.config import run_from
 from scaling.fields import ConfigError
 from scaling.laws.law import TableError
-from scaling.store import StoreError, replace_durably
+from scaling.seal import read_json, write_json
+from scaling.store import StoreError
+from scaling.sweeps.dispatch import TasksFailedError
+from scaling.sweeps.introduction import LostProcessError
 from scaling.sweeps.lock import LockedError
+from scaling.sweeps.machine import keep_compiled
+from scaling.sweeps.preemption import EXIT_CODE
 from scaling.sweeps.sweep import Stage, Sweep
 from scaling.sweeps.work import ChangedCorpusError
 from scaling.sweeps.workbench import cache_folder
+from scaling.training.loop import Preempted
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file, such as configs/quickstart.py.")
+
+
+# Of ml_collections, for a key that the configuration lacks or a value that it cannot hold.
+OVERRIDE_ERRORS = (flags.Error, AttributeError, KeyError, TypeError, ValueError)
 
 
 def define_workdir(required: bool = True) -> None:
@@ -39,7 +48,9 @@ def define_workdir(required: bool = True) -> None:
 
 
 def start(main: Callable[[], None]) -> None:
-    """Run a verb; what the user can cure ends it with one line instead of a trace."""
+    """Run a verb; what the user can cure ends it with one line instead of a trace, and code 1; what only wants another
+    start with code EXIT_CODE.
+    """
 
     def guarded(_: list[str]) -> None:
         absl_logging.set_verbosity(absl_logging.WARNING)
@@ -49,8 +60,12 @@ def start(main: Callable[[], None]) -> None:
         set_up_jax()
         try:
             main()
-        except (ConfigError, LockedError, ChangedCorpusError, TableError, StoreError) as error:
+        except (ConfigError, LockedError, ChangedCorpusError, TableError, StoreError, TasksFailedError) as error:
             sys.exit(f"{type(error).__name__}: {error}")
+        except (Preempted, LostProcessError) as error:
+            cure = "; start the same command again to go on" if isinstance(error, Preempted) else ""
+            print(f"{type(error).__name__}: {error}{cure}", file=sys.stderr, flush=True)
+            sys.exit(EXIT_CODE)
 
     app.run(guarded, flags_parser=_parse_flags)
 
@@ -58,29 +73,34 @@ def start(main: Callable[[], None]) -> None:
 def _parse_flags(arguments: list[str]) -> list[str]:
     try:
         return app.parse_flags_with_usage(arguments)
-    except (AttributeError, KeyError) as error:  # of ml_collections, for a key that the configuration lacks
-        sys.exit(f"ConfigError: override of a key that the configuration lacks: {error}; see the file for its keys")
+    except OVERRIDE_ERRORS as error:
+        sys.exit(f"ConfigError: an override that the configuration cannot take: {error}; see the file for its keys and "
+                 "types")
 
 
 def set_up_jax() -> None:
-    """One host device a core where there is no accelerator, and compiled programs kept between processes."""
-    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
-    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
-    jax.config.update("jax_persistent_cache_enable_xla_caches", "none")  # else the folder's path enters the key
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    """One host device a core where there is no accelerator, or $JAX_NUM_CPU_DEVICES of them; compiled programs kept
+    between processes.
+    """
+    if "JAX_NUM_CPU_DEVICES" not in os.environ:
+        jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+    keep_compiled(cache_folder())
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """A configuration as given: the sweep it describes and the settings of its study (None: train only)."""
+    """A configuration as given: the sweep it describes, the settings of its study (None: train only), and those of the
+    cluster that trains it (None: this machine), which are no part of any run.
+    """
 
     sweep: Sweep
     study: dict[str, Any] | None
+    cluster: dict[str, Any] | None = None
 
     def save(self, workdir: Path) -> None:
         """Leave the configuration beside the store, for analyse and report."""
         record = {"base": self.sweep.base.dump(), "study": self.study}
-        replace_durably(workdir / "experiment.json", lambda path: path.write_text(json.dumps(record, indent=1)))
+        write_json(workdir / "experiment.json", record)
 
 
 def load_experiment() -> Experiment:
@@ -89,13 +109,14 @@ def load_experiment() -> Experiment:
         raise ConfigError("--config: expected a configuration file, such as --config=configs/quickstart.py")
     config: ConfigDict = CONFIG.value
     values = dict(config.items())
-    study = values.pop("study", None)
+    study, cluster = (values.pop(name, None) for name in ("study", "cluster"))
     overrides = config_flags.get_override_values(flags.FLAGS["config"])
-    pinned = {key: value for key, value in overrides.items() if not key.startswith("study.")}
+    pinned = {key: value for key, value in overrides.items() if not key.startswith(("study.", "cluster."))}
     base = run_from(values)
     module = _module(Path(config_flags.get_config_filename(flags.FLAGS["config"])))
     stages = module.get_stages(config) if hasattr(module, "get_stages") else (Stage("runs", [{}]),)
-    return Experiment(Sweep(base, tuple(stages), pinned), None if study is None else study.to_dict())
+    return Experiment(Sweep(base, tuple(stages), pinned),
+                      *(None if section is None else section.to_dict() for section in (study, cluster)))
 
 
 def _module(path: Path) -> ModuleType:
@@ -113,7 +134,10 @@ def load_study(workdir: Path) -> dict[str, Any]:
     if not path.exists():
         raise ConfigError(f"--workdir={workdir}: expected the folder of a sweep, with experiment.json; run "
                           "python -m experiments.run first")
-    study = json.loads(path.read_text())["study"]
+    try:
+        study = read_json(path)["study"]
+    except (KeyError, TypeError, IndexError) as error:
+        raise ConfigError(f"{path}: expected base and study; run python -m experiments.run again") from error
     if study is None:
         raise ConfigError(f"--workdir={workdir}: its configuration names no study, so there is nothing to analyse; "
                           "add config.study")
@@ -123,6 +147,7 @@ def load_study(workdir: Path) -> dict[str, Any]:
 def study_modules(study: dict[str, Any]) -> tuple[ModuleType, ModuleType]:
     """The modules of the study that the settings name: experiments/NAME.py and its report, experiments/NAME_page.py."""
     known = sorted(path.stem.removesuffix("_page") for path in Path(__file__).parent.glob("*_page.py"))
+    fields.check(isinstance(study, dict), "study", study, "a mapping of settings", "write a dict")
     fields.check_key(study.get("name", ""), known, "study.name")
     name = f"experiments.{study['name']}"
     return importlib.import_module(name), importlib.import_module(f"{name}_page")

@@ -27,6 +27,8 @@ DECAYED_PARAMETERS = ("all", "matrices")
 SCHEDULES = ("constant", "cosine", "inverse_sqrt", "linear", "wsd")
 DTYPES = ("bfloat16", "float32", "float64")
 MIXTURE_TOLERANCE = 1e-9
+LARGEST = 2**31 - 1  # size or step: devices count in 32 bits
+MOST_POINTS = 10_000  # evaluations of a run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,17 +47,28 @@ class Duration:
 
     def in_steps(self, tokens_per_step: int, steps_per_epoch: float | None = None) -> int:
         """Number of optimizer steps; fractions of a step are rounded up. Epochs need `steps_per_epoch`."""
+        steps = self._steps(tokens_per_step, steps_per_epoch)
+        check(steps < math.inf, "duration", vars(self), "a finite number of steps", "shorten it")
+        return math.ceil(steps)
+
+    def _steps(self, tokens_per_step: int, steps_per_epoch: float | None) -> float:
         if self.steps is not None:
             return self.steps
         if self.tokens is not None:
-            return math.ceil(self.tokens / tokens_per_step)
+            return self.tokens / tokens_per_step
         if steps_per_epoch is None:
             raise ConfigError(
                 f"duration.epochs = {self.epochs}: expected steps or tokens, since the domains of a mixture pass at "
                 "different speeds; draw from one domain alone, or change the unit"
             )
         assert self.epochs is not None
-        return math.ceil(self.epochs * steps_per_epoch)
+        return self.epochs * steps_per_epoch
+
+
+def _divisors(number: int) -> list[int]:
+    """All divisors, sorted."""
+    small = [n for n in range(1, math.isqrt(number) + 1) if number % n == 0]
+    return sorted({*small, *(number // n for n in small)})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,9 +89,10 @@ class Model:
         for name in ("width", "depth", "heads"):
             value = getattr(self, name)
             check(value >= 1, f"model.{name}", value, "1 or more", "use a positive number")
-        divisors = [h for h in range(1, self.width + 1) if self.width % h == 0]
-        check(self.width % self.heads == 0, "model.heads", self.heads, f"a divisor of model.width = {self.width}",
-              f"use one of {divisors}")
+            check(value <= LARGEST, f"model.{name}", value, f"at most {LARGEST}", "use a smaller number")
+        if self.width % self.heads:
+            check(False, "model.heads", self.heads, f"a divisor of model.width = {self.width}",
+                  f"use one of {_divisors(self.width)}")
         rotates_pairs = self.positions != "rotary" or (self.width // self.heads) % 2 == 0
         check(rotates_pairs, "model.heads", self.heads,
               f"an even width a head for rotary positions (model.width = {self.width})", "change heads or width")
@@ -108,6 +122,7 @@ class Data:
         for name in ("sequence", "batch"):
             value = getattr(self, name)
             check(value >= 1, f"data.{name}", value, "1 or more", "use a positive number")
+            check(value <= LARGEST, f"data.{name}", value, f"at most {LARGEST}", "use a smaller number")
         starts = [start for start, _ in self.mixture]
         rising = all(early < late for early, late in itertools.pairwise(starts))
         ordered = bool(starts) and starts[0] == 0 and rising and starts[-1] < 1
@@ -221,6 +236,8 @@ class Evaluation:
               "set the other to None")
         check(self.points is None or self.points >= 2, "evaluation.points", self.points, "2 or more",
               "use 2 for the first and the last step")
+        check(self.points is None or self.points <= MOST_POINTS, "evaluation.points", self.points,
+              f"at most {MOST_POINTS}", "use fewer, each costs a pass over the held-out windows")
         rising = self.steps is None or (all(s >= 0 for s in self.steps) and list(self.steps) == sorted(set(self.steps)))
         check(rising, "evaluation.steps", self.steps, "rising steps, none negative", "sort them, drop repeats")
         check(self.windows >= 1, "evaluation.windows", self.windows, "1 or more", "use 64")

@@ -6,19 +6,34 @@ import dataclasses
 import difflib
 import functools
 import json
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+
+LONGEST_NAME = 100  # characters of a key that a message shows
 
 
 class ConfigError(ValueError):
     """A configuration that cannot be trained as written: names the field, its value, what was expected and the cure."""
 
 
+def shown(value: Any, most: int = 1000) -> str:
+    """A value as text for a message: cut where it is long, its type alone where it is too deep or large to write."""
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):
+        return f"<{type(value).__name__} that is too large to show>"
+    return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
+
+
 class _Traced:
     def __repr__(self) -> str:
         return "<traced>"
+
+    def __reduce__(self) -> str:
+        return "TRACED"  # one object in every process: programs compare by it
 
 
 TRACED: Any = _Traced()
@@ -45,16 +60,16 @@ def traced(default: Any = _REQUIRED, *, convert: Callable | None = None, choices
 def check(condition: bool, name: str, value: Any, expected: str, cure: str) -> None:
     """Raise ConfigError unless `condition` holds."""
     if not condition:
-        raise ConfigError(f"{name} = {value!r}: expected {expected}; {cure}")
+        raise ConfigError(f"{name} = {shown(value)}: expected {expected}; {cure}")
 
 
-def check_key(key: str, known: Iterable[str], where: str) -> None:
+def check_key(key: Any, known: Iterable[str], where: str) -> None:
     """Raise ConfigError unless `key` is known, naming the nearest known one."""
     known = list(known)
     if key not in known:
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        near = difflib.get_close_matches(str(key)[:LONGEST_NAME], known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(known)}"
-        raise ConfigError(f"{where}: unknown key {key!r}; {hint}")
+        raise ConfigError(f"{where}: unknown key {shown(key, LONGEST_NAME)}; {hint}")
 
 
 @functools.cache
@@ -89,7 +104,7 @@ def convert(cls: type, values: Any, path: str) -> Any:
         return values
     where = path or "config"
     if not isinstance(values, Mapping) and not hasattr(values, "items"):
-        raise ConfigError(f"{where} = {values!r}: expected a mapping with the keys {', '.join(names(cls))}")
+        raise ConfigError(f"{where} = {shown(values)}: expected a mapping with the keys {', '.join(names(cls))}")
     given = dict(values.items())
     for key in given:
         check_key(key, names(cls), where)
@@ -113,8 +128,8 @@ def convert_field(cls: type, key: str, value: Any, path: str) -> Any:
     value = _typed(annotation, value, path)
     choices = metadata["choices"]
     if choices is not None and value not in choices:
-        near = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.3)
-        raise ConfigError(f"{path} = {value!r}: expected one of {', '.join(choices)}"
+        near = difflib.get_close_matches(str(value)[:LONGEST_NAME], choices, n=1, cutoff=0.3)
+        raise ConfigError(f"{path} = {shown(value)}: expected one of {', '.join(choices)}"
                           + (f"; did you mean {near[0]!r}?" if near else ""))
     return value
 
@@ -129,18 +144,25 @@ def _typed(annotation: Any, value: Any, path: str) -> Any:
     if origin is tuple:
         element, *rest = typing.get_args(annotation)
         if not isinstance(value, (tuple, list)):
-            raise ConfigError(f"{path} = {value!r}: expected a sequence; write a tuple")
+            raise ConfigError(f"{path} = {shown(value)}: expected a sequence; write a tuple")
         elements = [element] * len(value) if rest == [...] else [element, *rest]
+        check(len(value) == len(elements), path, value, f"{len(elements)} values", "add or drop some")
         return tuple(_typed(kind, item, path) for kind, item in zip(elements, value, strict=True))
     if annotation is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        check(isinstance(value, float) or abs(value) <= sys.float_info.max, path, value, "a float", "use a smaller one")
         return float(value) + 0.0  # zero has one sign, numpy's scalars one form: equal runs have equal ids
     if annotation is int and isinstance(value, float) and value.is_integer():
-        return int(value)
+        value = int(value)
     if not isinstance(value, annotation) or (annotation is not bool and isinstance(value, bool)):
         wanted = annotation.__name__
         article = "an" if annotation is int else "a"
         given = type(value).__name__
-        raise ConfigError(f"{path} = {value!r}: expected {wanted}, not {given}; write {article} {wanted}")
+        raise ConfigError(f"{path} = {shown(value)}: expected {wanted}, not {given}; write {article} {wanted}")
+    if annotation is int:
+        check(-2**63 <= value < 2**63, path, value, "an int of 64 bits", "use a smaller one")
+    if annotation is str:
+        check(not any("\ud800" <= letter <= "\udfff" for letter in value), path, value, "text in Unicode, with no half "
+              "of a surrogate pair", "correct the encoding of where it comes from")
     return value
 
 
@@ -153,7 +175,7 @@ def pairs(value: Any, path: str) -> tuple:
     """Turn a mapping, or pairs, into pairs sorted by name, so that the section is hashable and key order is nothing."""
     listed = list(value.items()) if hasattr(value, "items") else value
     if not isinstance(listed, (tuple, list)) or not all(_is_pair(item) for item in listed):
-        raise ConfigError(f"{path} = {value!r}: expected a mapping from domain names; write a dict")
+        raise ConfigError(f"{path} = {shown(value)}: expected a mapping from domain names; write a dict")
     names = [name for name, _ in listed]
     twice = [name for name in names if names.count(name) > 1]
     check(not twice, path, value, "each name once", f"drop one of {', '.join(map(repr, twice[:1]))}")
@@ -173,14 +195,14 @@ def phases(value: Any, path: str) -> tuple:
         if isinstance(error, ConfigError):
             raise
         raise ConfigError(
-            f"{path} = {value!r}: expected shares by domain, or phases ((start fraction, shares), ...)"
+            f"{path} = {shown(value)}: expected shares by domain, or phases ((start fraction, shares), ...)"
         ) from error
 
 
 def optional_tuple(value: Any, path: str) -> tuple | None:
     """A tuple from any sequence; None stays None."""
     if value is not None and not isinstance(value, (tuple, list)):
-        raise ConfigError(f"{path} = {value!r}: expected a sequence of steps or None; write a tuple")
+        raise ConfigError(f"{path} = {shown(value)}: expected a sequence of steps or None; write a tuple")
     return None if value is None else tuple(value)
 
 

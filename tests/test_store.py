@@ -1,15 +1,16 @@
 """Tables are written whole or not at all, and read back as one with columns united by name."""
 
-import os
+import random
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.dataset
+import pyarrow.parquet
 import pytest
 
-from scaling import store as store_module
-from scaling.store import Store, StoreError, read, replace_durably
+from scaling.store import CorruptFileError, Store, StoreError, read
 
 
 @pytest.fixture
@@ -67,20 +68,49 @@ def test_a_leftover_temporary_file_is_ignored(store: Store) -> None:
     assert store.read("runs").run_id.tolist() == ["x"]
 
 
-@pytest.mark.parametrize("content", [b"", b"not parquet", b"PAR1"])
-def test_a_corrupt_file_is_named_with_the_cure(store: Store, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"not parquet", b"PAR1", b"PAR1" * 20, b"\xff" * 100])
+def test_a_file_that_is_none_of_ours_is_named_with_the_cure(store: Store, content: bytes) -> None:
     store.write("curves", "good", pd.DataFrame({"run_id": ["x"]}))
-    (store.folder("curves") / "bad.parquet").write_bytes(content)
-    with pytest.raises(StoreError, match=r"curves/bad\.parquet: not a readable Parquet file .*; move it away and run"):
+    path = store.path("curves", "bad")
+    path.write_bytes(content)
+    with pytest.raises(CorruptFileError, match=r"curves/bad\.parquet: damaged.*; restore it from a copy, or run") as e:
+        store.read("curves")
+    assert e.value.path == path
+    assert [error.path for error in store.damaged("curves")] == [path]
+
+
+def test_a_parquet_file_without_checksum_is_refused(store: Store) -> None:
+    """Nobody can say whether its bytes are those that were written."""
+    store.write("curves", "good", pd.DataFrame({"run_id": ["x"]}))
+    pd.DataFrame({"run_id": ["y"] * 100}).to_parquet(store.path("curves", "foreign"))
+    with pytest.raises(CorruptFileError, match=r"foreign\.parquet: damaged, or written by another program"):
         store.read("curves")
 
 
-def test_a_cut_file_is_named(store: Store) -> None:
-    store.write("curves", "cut", pd.DataFrame({"loss": np.arange(1000.0)}))
-    path = store.folder("curves") / "cut.parquet"
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(StoreError, match=r"curves/cut\.parquet: not a readable Parquet file"):
-        store.read("curves")
+def test_every_cut_and_every_flipped_bit_is_noticed(store: Store) -> None:
+    """A bit in every byte of a file, and an end at every length."""
+    store.write("curves", "x", pd.DataFrame({"loss": np.arange(100.0), "domain": ["prose", "code"] * 50}))
+    path, rng = store.path("curves", "x"), random.Random(0)
+    content = path.read_bytes()
+    for place in range(len(content)):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << rng.randrange(8)
+        for damaged in (bytes(flipped), content[:place]):
+            path.write_bytes(damaged)
+            with pytest.raises(CorruptFileError, match=r"x\.parquet: damaged"):
+                store.read("curves")
+    path.write_bytes(content)
+    assert len(store.read("curves")) == 100
+
+
+def test_any_reader_of_parquet_reads_a_sealed_file(store: Store) -> None:
+    rows = pd.DataFrame({"loss": np.arange(1000.0), "domain": ["prose", "code"] * 500})
+    store.write("curves", "x", rows)
+    path = store.path("curves", "x")
+    pd.testing.assert_frame_equal(pd.read_parquet(path), rows)
+    assert pyarrow.parquet.ParquetFile(path).metadata.num_rows == 1000
+    found = pyarrow.dataset.dataset(path).to_table(filter=pyarrow.dataset.field("loss") >= 990.0)
+    assert found["loss"].to_pylist() == list(range(990, 1000))
 
 
 def test_columns_of_clashing_types_are_refused_by_name(store: Store) -> None:
@@ -88,31 +118,6 @@ def test_columns_of_clashing_types_are_refused_by_name(store: Store) -> None:
     store.write("runs", "b", pd.DataFrame({"loss": ["high"]}))
     with pytest.raises(StoreError, match=r"store/runs: .*loss.*"):
         store.read("runs")
-
-
-def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
-    path = tmp_path / "plan.json"
-    replace_durably(path, lambda temporary: temporary.write_text("old"))
-
-    def fail(temporary: Path) -> None:
-        temporary.write_text("ne")
-        assert path.read_text() == "old", "nobody sees a part"
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        replace_durably(path, fail)
-    assert [file.name for file in tmp_path.iterdir()] == ["plan.json"]
-    assert path.read_text() == "old"
-
-
-def test_a_file_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    events: list[str] = []
-    replace = os.replace
-    monkeypatch.setattr(store_module.os, "fsync", lambda fd: events.append(os.readlink(f"/proc/self/fd/{fd}")))
-    monkeypatch.setattr(store_module.os, "replace", lambda a, b: (events.append("rename"), replace(a, b)))
-    replace_durably(tmp_path / "x", lambda temporary: temporary.write_text("all"))
-    assert Path(events[0]).name.startswith(".x.")
-    assert events[1:] == ["rename", str(tmp_path)], "file, then name, then folder"
 
 
 def test_the_curves_of_five_thousand_runs_are_read(store: Store) -> None:

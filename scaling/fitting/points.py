@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from scaling.fitting.record import array
+
 
 @dataclass(frozen=True, eq=False)
 class Points:
@@ -68,15 +70,14 @@ class Points:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "Points":
-        """The points that `to_record` wrote."""
-        target_M = np.array(record["target"], dtype=np.float64)
-        sigma = record["sigma"]
+        """The points that `to_record` wrote. Raises RecordError for columns of no numbers, or of several lengths."""
+        sigma, shape = record["sigma"], (len(record["target"]),)
         return cls(
-            {name: np.array(column, dtype=np.float64) for name, column in record["inputs"].items()},
-            target_M,
-            np.array(record["weight"], dtype=np.float64),
-            np.full(len(target_M), np.nan) if sigma is None else np.array(sigma, dtype=np.float64),
-            np.array(record["group"], dtype=np.int64),
-            np.array(record["stratum"], dtype=np.int64),
-            np.array(record["held"], dtype=bool),
+            {name: array(column, shape, name) for name, column in record["inputs"].items()},
+            array(record["target"], shape, "target"),
+            array(record["weight"], shape, "weight"),
+            np.full(shape, np.nan) if sigma is None else array(sigma, shape, "sigma"),
+            array(record["group"], shape, "group", np.int64),
+            array(record["stratum"], shape, "stratum", np.int64),
+            array(record["held"], shape, "held", np.bool_),
         )

@@ -17,9 +17,10 @@ from scaling.fitting.evaluate import at_each
 from scaling.fitting.objectives import Objective
 from scaling.fitting.points import Points
 from scaling.fitting.problem import Problem
+from scaling.fitting.record import array, real, text_of, texts, whole
 from scaling.fitting.uncertainty import spent
-from scaling.laws.catalogue import law_named
-from scaling.laws.law import Law
+from scaling.laws.catalogue import law_of
+from scaling.laws.law import Law, RecordError
 
 _NOISES = 10  # for each bootstrap draw
 
@@ -210,33 +211,51 @@ class Fit:
 
     @classmethod
     def from_json(cls, text: str, law: Law | None = None) -> "Fit":
-        """The fit that `to_json` wrote; ValueError where law and record differ.
+        """The fit that `to_json` wrote. Raises RecordError for other text, or where law and record differ.
 
         `law` is needed for one outside the catalogue.
         """
-        record = json.loads(text)
-        law = law or law_named(**record["law"])
-        if law.record != record["law"] or list(law.parameter_names) != list(record["parameters"]):
-            raise ValueError(
-                f"law: the record is of {record['law']['name']!r} with parameters {', '.join(record['parameters'])},"
-                f" not of {law.name!r} with {', '.join(law.parameter_names)}; fit again, or pass the law it was"
-                " fitted with"
-            )
-        delta = record["objective"]["delta"]
+        try:
+            record = json.loads(text)
+            law = law or law_of(record["law"])
+            if law.record != record["law"] or list(law.parameter_names) != list(record["parameters"]):
+                raise RecordError(
+                    f"law: the record is of {record['law']['name']!r} with parameters"
+                    f" {', '.join(record['parameters'])}, not of {law.name!r} with {', '.join(law.parameter_names)};"
+                    " fit again, or pass the law it was fitted with"
+                )
+            return cls._from_record(record, law)
+        except RecordError:
+            raise
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+            why = f"{type(error).__name__}: {error}"[:2000]
+            raise RecordError(f"fit: not the record of one ({why}); write it again with Fit.to_json") from error
+
+    @classmethod
+    def _from_record(cls, record: dict[str, Any], law: Law) -> "Fit":
         size = len(law.parameters)
-        return cls(
+        delta = record["objective"]["delta"]
+        fit = cls(
             law=law,
-            objective=Objective(math.inf if delta is None else delta, record["objective"]["scale"]),
-            parameters=record["parameters"],
-            covariance_PxP=np.array(record["covariance"], dtype=np.float64),
-            draws_BxP=np.array(record["draws"], dtype=np.float64).reshape(-1, size),
-            value=record["value"],
-            agreement=record["agreement"],
+            objective=Objective(math.inf if delta is None else real(delta, "objective.delta"),
+                                record["objective"]["scale"]),
+            parameters={name: real(value, name) for name, value in record["parameters"].items()},
+            covariance_PxP=array(record["covariance"], (size, size), "covariance"),
+            draws_BxP=array(record["draws"] or np.zeros((0, size)), (len(record["draws"]), size), "draws"),
+            value=real(record["value"], "value"),
+            agreement=real(record["agreement"], "agreement"),
             points=Points.from_record(record["points"]),
             errors=_errors_from_json(record["errors"]),
-            held_out=_errors_from_json(record["held_out"]) if record["held_out"] else None,
-            refusals=tuple(Refusal(r["kind"], r["reason"], tuple(r["parameters"])) for r in record["refusals"]),
+            held_out=_errors_from_json(record["held_out"]) if record["held_out"] is not None else None,
+            refusals=tuple(
+                Refusal(text_of(r["kind"], "kind"), text_of(r["reason"], "reason"),
+                        texts(r["parameters"], "parameters"))
+                for r in record["refusals"]
+            ),
         )
+        if list(fit.points.inputs) != list(law.input_names):
+            raise RecordError(f"points: expected the inputs {', '.join(law.input_names)} of law {law.name!r}")
+        return fit
 
     def _need_draws(self) -> None:
         if not len(self.draws_BxP):
@@ -264,4 +283,5 @@ def _errors_to_json(errors: Errors | None) -> dict[str, Any] | None:
 
 
 def _errors_from_json(record: dict[str, Any]) -> Errors:
-    return Errors(record["points"], record["rmse"], math.nan if record["relative"] is None else record["relative"])
+    relative = math.nan if record["relative"] is None else real(record["relative"], "relative")
+    return Errors(whole(record["points"], "points"), real(record["rmse"], "rmse"), relative)

@@ -26,7 +26,7 @@ from scaling.laws import (
     translation,
 )
 from scaling.laws.derived import pooled, with_fixed
-from scaling.laws.law import Family, Law
+from scaling.laws.law import Family, Law, RecordError
 
 _MODULES = (
     mixture,
@@ -59,7 +59,7 @@ FAMILIES |= {
         "",
         "",
         {"law": "record of the law", "fixed": "value by parameter"},
-        lambda law, fixed: with_fixed(law_named(**law), fixed),
+        lambda law, fixed: with_fixed(law_of(law), fixed),
     ),
     "pooled": Family(
         "pooled",
@@ -67,9 +67,21 @@ FAMILIES |= {
         "",
         "",
         {"law": "record of the law", "by": "column", "labels": "its values", "shared": "parameters with one value"},
-        lambda law, by, labels, shared: pooled(law_named(**law), by, labels, shared),
+        lambda law, by, labels, shared: pooled(law_of(law), by, labels, shared),
     ),
 }
+
+
+def law_of(record: Any) -> Law:
+    """The law that a `Law.record` describes, out of a file. Raises RecordError for what describes none."""
+    name = record.get("name") if isinstance(record, dict) else None
+    if not isinstance(name, str):
+        raise RecordError("law: expected a record with the name of a law and its arguments")
+    try:
+        return law_named(**record)
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        why = error.args[0] if error.args else type(error).__name__
+        raise RecordError(f"law {name[:100]!r}: {str(why)[:2000]}; correct the record, or fit again") from error
 
 
 def law_named(name: str, **arguments: Any) -> Law:

@@ -28,6 +28,10 @@ LARGEST_GAP = 1e4  # between neighbouring values of a count in one unit; a slip 
 _COUNTED = frozenset({"parameters", "tokens", "steps", "FLOPs", "examples", "samples"})
 
 
+class RecordError(ValueError):
+    """JSON that is no record of a law or a fit; the message names the part and what was expected."""
+
+
 class TableError(ValueError):
     """A table that a law cannot be fitted to; the message names column, row, value and cure."""
 

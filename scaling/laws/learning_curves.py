@@ -163,14 +163,17 @@ def _bnsl(breaks: int) -> Law:
     )
 
 
+MOST_BREAKS = 100
+
+
 def bnsl(breaks: int) -> Law:
     """The smoothly broken power law with that many breaks: 3 + 3*breaks parameters.
 
     y = a + b*x^-c0 * prod_i (1 + (x/d_i)^(1/f_i))^(-c_i*f_i), in logs through softplus, so that a sharp break does not
-    overflow. ValueError for a number that is not a whole one >= 0.
+    overflow. ValueError for a number that is not a whole one from 0 to MOST_BREAKS.
     """
-    if not (isinstance(breaks, int) and breaks >= 0):
-        raise ValueError(f"breaks: {breaks!r} must be a whole number >= 0, e.g. 1")
+    if not (isinstance(breaks, int) and 0 <= breaks <= MOST_BREAKS):
+        raise ValueError(f"breaks: {breaks!r} must be a whole number from 0 to {MOST_BREAKS}, e.g. 1")
     return _bnsl(breaks)
 
 

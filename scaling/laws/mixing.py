@@ -94,6 +94,9 @@ def from_published(log_c: float, log_k: float, t: Mapping[str, float]) -> dict[s
     return {"c": math.exp(log_c), **{f"t[{domain}]": value + log_k for domain, value in t.items()}}
 
 
+MOST_UNITS = 1000
+
+
 def data_mixing_implicit(domains: Iterable[str], units: int) -> Law:
     """c + sum_i exp(sum_j t_ij r_j), i = 1..`units`: a target that is a mixture of unknown domains; M*units + 1
     parameters.
@@ -101,8 +104,8 @@ def data_mixing_implicit(domains: Iterable[str], units: int) -> Law:
     The paper's network has softmax output weights s_i and a bias; since the shares sum to 1, log s_i is part of every
     t_ij. It trains by AdamW and boosts 30 copies; this is one network. ValueError for bad domains, or units < 1.
     """
-    if units < 1:
-        raise ValueError(f"units: {units} must be at least 1, the number of implicit domains")
+    if not (isinstance(units, int) and 1 <= units <= MOST_UNITS):
+        raise ValueError(f"units: {units!r} must be a whole number from 1 to {MOST_UNITS}, of implicit domains")
     return _data_mixing_implicit(checked(domains), units)
 
 

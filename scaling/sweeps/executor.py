@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from scaling.config import Run
+from scaling.sweeps.early_stopping import Question
 from scaling.sweeps.jobs import JobTrainer, Settings
 from scaling.sweeps.lock import workdir_lock
 from scaling.sweeps.progress import Tally, shown
@@ -19,15 +20,18 @@ from scaling.sweeps.workdir import Workdir
 
 def run_sweep(
     runs: Sequence[Run], workdir: Path, bench: Workbench, settings: Settings, interrupted: Callable[[], bool],
+    question: Question | None = None,
 ) -> pd.DataFrame:
     """Train the runs that the workdir lacks, in this process; returns the rows of this sweep's runs.
+
+    `question`: runs that cannot matter to it are stopped early; None trains every run to its end.
 
     Raises LockedError when another runner is at work there, ConfigError for a run that cannot be trained,
     ChangedCorpusError when the corpus changed since the workdir's first runs, Preempted after `interrupted()`.
     """
     with workdir_lock(workdir):
         recover(Workdir(workdir))
-        work = Work(runs, workdir, bench)
+        work = Work(runs, workdir, bench, question)
         train_all(work, JobTrainer(work, settings, interrupted))
         return work.rows()
 

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from scaling.fields import ConfigError
+from scaling.fields import ConfigError, shown
 
 Point = dict[str, Any]
 Axis = Mapping[str, Sequence[Any]] | Sequence[Point]
@@ -17,15 +17,20 @@ def points(axis: Axis) -> list[Point]:
     if isinstance(axis, Mapping):
         for key, values in axis.items():
             if isinstance(values, (str, Mapping)) or not hasattr(values, "__len__"):
-                raise ConfigError(f"axis {key!r} = {values!r}: expected a sequence of values; wrap it in a list")
+                raise ConfigError(f"axis {shown(key)} = {shown(values)}: expected a sequence of values; wrap it in a "
+                                  "list")
         columns = [[(key, value) for value in values] for key, values in axis.items()]
         listed = [dict(row) for row in itertools.product(*columns)]
-    elif isinstance(axis, str) or not all(isinstance(point, Mapping) for point in axis):
-        raise ConfigError(f"axis {axis!r}: expected {{key: values}} or a list of points; write {{key: values}}")
+    elif (isinstance(axis, str) or not isinstance(axis, Iterable)
+          or not all(isinstance(point, Mapping) for point in axis)):
+        raise ConfigError(f"axis {shown(axis)}: expected {{key: values}} or a list of points; write {{key: values}}")
     else:
         listed = [dict(point) for point in axis]
     if not listed:
-        raise ConfigError(f"axis {axis!r}: expected at least one value; give one or drop the axis")
+        raise ConfigError(f"axis {shown(axis)}: expected at least one value; give one or drop the axis")
+    for key in {key for point in listed for key in point}:
+        if not isinstance(key, str):
+            raise ConfigError(f"axis key {shown(key)}: expected text, a field's dotted name; write 'section.field'")
     return listed
 
 

@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 
 from scaling.config import Run
+from scaling.sweeps.early_stopping import Contest, Referee, contenders
 from scaling.sweeps.lock import lock_file
 from scaling.sweeps.plan import Pack
 from scaling.sweeps.progress import Tally
-from scaling.sweeps.rows import Outcome, run_row
+from scaling.sweeps.rows import STOPPED, Outcome, run_row
 from scaling.sweeps.work import Job, Work
 from scaling.training import checkpoints
 from scaling.training.loop import Hooks, PackJob, Preempted, replay_pack, train_pack
@@ -37,14 +38,16 @@ class JobTrainer:
         self.settings, self.interrupted = settings, interrupted
 
     def train(self, job: Job, tally: Tally, refresh: Callable[[], None]) -> None:
-        """Train one job and write its rows: `running` while it lasts, then each run's outcome.
+        """Train one job and write its rows: `running` while it lasts, then each run's outcome. Nothing to do where
+        another process has trained it.
 
         Raises LockedError when another process trains it, Preempted once a checkpoint is written on request.
         """
         if self.interrupted():
             raise Preempted(f"stopped on request before job {job.job_id}")
         with lock_file(self.workdir.lock(job.job_id), f"job {job.job_id}"):
-            self._train_locked(job, tally, refresh)
+            if not self.work.has_ended(job):
+                self._train_locked(job, tally, refresh)
 
     def _train_locked(self, job: Job, tally: Tally, refresh: Callable[[], None]) -> None:
         begin = time.monotonic()
@@ -52,38 +55,58 @@ class JobTrainer:
         outcomes = {run.run_id: Outcome("failed", reason=reason) for run, reason in self._without_parent(job.runs)}
         able = [run for run in job.runs if run.run_id not in outcomes]
         if able:
-            diverged_at_R = self._train_able(job, able, tally, refresh)
+            ended = self._train_able(job, able, tally, refresh)
             seconds = (time.monotonic() - begin) / len(able)
-            for run, at in zip(able, diverged_at_R.tolist(), strict=True):
-                outcomes[run.run_id] = Outcome("done" if at < 0 else "diverged", at, wall_seconds=seconds)
+            outcomes |= {run_id: dataclasses.replace(end, wall_seconds=seconds) for run_id, end in ended.items()}
         self._write_rows(job, outcomes)
         self.work.learn(outcomes)
         self.workdir.checkpoints_of(job.job_id).clear()
         tally.finish(len(job.runs), sum(outcome.status == "diverged" for outcome in outcomes.values()))
         refresh()
 
-    def _train_able(self, job: Job, runs: list[Run], tally: Tally, refresh: Callable[[], None]) -> np.ndarray:
+    def _train_able(
+        self, job: Job, runs: list[Run], tally: Tally, refresh: Callable[[], None],
+    ) -> dict[str, Outcome]:
         program, corpus = job.program, self.bench.corpus(job.program)
         facts = [self.work.facts(run) for run in runs]
         recorder = Recorder(self.workdir.store, job.job_id, facts, corpus.names, self.bench.bytes_per_token(program))
-        tokens_per_step = sum(fact.tokens_per_step for fact in facts)
         flops_per_step = sum(fact.tokens_per_step * fact.flops_per_token for fact in facts)
+        referee = self._referee(job, runs)
         resumed: list[int] = []
 
         def progress(first: int, last: int) -> None:
             if not resumed:
                 resumed.append(first)
                 tally.skip(first * flops_per_step)
-            tally.work((last - first) * tokens_per_step, (last - first) * flops_per_step)
+            stopped = {} if referee is None else referee.contest.stops
+            going = [fact for fact in facts if fact.run_id not in stopped]
+            tokens = (last - first) * sum(fact.tokens_per_step for fact in going)
+            flops = (last - first) * sum(fact.tokens_per_step * fact.flops_per_token for fact in going)
+            tally.work(tokens, flops)
+            tally.skip((last - first) * flops_per_step - flops)
             refresh()
 
-        return train_pack(
+        diverged_at_R = train_pack(
             self.bench.trainer(program, job.pack.width), self._pack_job(job.pack, runs, self._saves(runs)), recorder,
             self.workdir.checkpoints_of(job.job_id), self.bench.template(program), self.settings.checkpoint_seconds,
-            self._hooks(progress))
+            self._hooks(progress, referee))
+        return _outcomes(runs, diverged_at_R, referee)
 
-    def _hooks(self, progress: Callable[[int, int], None]) -> Hooks:
-        return Hooks(self._save_states, progress, self.interrupted, stop=lambda snapshot: ())
+    def _hooks(self, progress: Callable[[int, int], None], referee: Referee | None) -> Hooks:
+        if referee is None:
+            return Hooks(self._save_states, progress, self.interrupted, lambda snapshot: (), lambda step: ())
+        return Hooks(self._save_states, progress, self.interrupted, referee.stop, referee.stopped)
+
+    def _referee(self, job: Job, runs: Sequence[Run]) -> Referee | None:
+        """Who stops runs of a job early; None where early stopping is off."""
+        question, work = self.work.question, self.work
+        if question is None:
+            return None
+        rates = {run.run_id: work.tables(run).learning_rate_T for run in runs}
+        contest = Contest(question, contenders(runs, work.by_id, rates), work.group_of[runs[0].run_id].evaluations,
+                          work.last_branches(work.left()))
+        domain = job.program.data.names.index(question.domain)
+        return Referee(contest, list(rates), domain, lambda: self.workdir.store.read("curves"))
 
     def _pack_job(self, pack: Pack, runs: Sequence[Run], saves: dict[int, list[str]]) -> PackJob:
         work = self.work
@@ -145,7 +168,7 @@ class JobTrainer:
             return  # another process made them while this one waited
         runs = [self.work.by_id[run_id] for run_id in pack.run_ids if any(run_id in ids for ids in saves.values())]
         replay_pack(self.bench.trainer(runs[0].program, pack.width), self._pack_job(pack, runs, saves),
-                    self._hooks(progress=lambda first, last: None))
+                    self._hooks(lambda first, last: None, referee=None))
 
     def _write_rows(self, job: Job, outcomes: dict[str, Outcome]) -> None:
         corpus = self.bench.corpus(job.program)
@@ -153,3 +176,16 @@ class JobTrainer:
             run, self.work.group_of[run.run_id].steps, None if run.parent is None else self.work.branch_step(run),
             corpus.vocabulary, corpus.checksum, job.pack.pack_id, outcomes[run.run_id])} for run in job.runs]
         self.workdir.store.write("runs", job.job_id, pd.DataFrame(rows))
+
+
+def _outcomes(runs: Sequence[Run], diverged_at_R: np.ndarray, referee: Referee | None) -> dict[str, Outcome]:
+    """How the runs of a job ended. What a stopped run did after the step it was stopped at does not count."""
+    stops = {} if referee is None else referee.contest.stops
+    found = {}
+    for run, at in zip(runs, diverged_at_R.tolist(), strict=True):
+        stop = stops.get(run.run_id)
+        if stop is not None:
+            found[run.run_id] = Outcome(STOPPED, reason=stop.reason, stopped_at=stop.step)
+        else:
+            found[run.run_id] = Outcome("done" if at < 0 else "diverged", at)
+    return found

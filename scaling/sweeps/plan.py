@@ -13,8 +13,12 @@ import jax
 
 from scaling.config import Run
 from scaling.fields import ConfigError, check
-from scaling.store import replace_durably
+from scaling.files import CorruptFileError
+from scaling.seal import read_json, write_json
 from scaling.training.tables import Windows, evaluation_steps, horizon, in_steps, learning_rates, window_limits
+
+PLAN_CURE = ("restore it from a copy, or move it away: finished runs stay, and those still to train are planned anew, "
+             "which may move their results within float reassociation")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +37,13 @@ class Pack:
     pack_id: str
     run_ids: tuple[str, ...]
     width: Width
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether it can be a pack at all: one or more names of runs, in a width of whole numbers."""
+        numbers = [type(number) is int and number >= 1 for number in dataclasses.astuple(self.width)]
+        names = [isinstance(name, str) for name in (self.pack_id, *self.run_ids)]
+        return bool(self.run_ids) and all(names) and all(numbers)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,12 +140,24 @@ def packs_of(runs: Iterable[Run], width: Width) -> list[Pack]:
 
 
 class Manifest:
-    """The packs of a workdir, in order of planning, in one JSON file. A resumed or widened sweep only adds to it."""
+    """The packs of a workdir, in order of planning, in one sealed JSON file. A resumed or widened sweep only adds.
+
+    Raises CorruptFileError for a damaged file: which runs were trained beside which is then for the user to restore.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        listed = json.loads(path.read_text()) if path.exists() else []
-        self.packs = [Pack(p["pack_id"], tuple(p["run_ids"]), Width(**p["width"])) for p in listed]
+        try:
+            listed = read_json(path) if path.exists() else []
+        except CorruptFileError as error:
+            raise CorruptFileError(path, error.why, PLAN_CURE) from error
+        try:
+            self.packs = [Pack(p["pack_id"], tuple(p["run_ids"]), Width(**p["width"])) for p in listed]
+            strange = [pack for pack in self.packs if not pack.is_sound]
+        except (KeyError, TypeError) as error:
+            raise CorruptFileError(path, f"no plan ({type(error).__name__}: {error})", PLAN_CURE) from error
+        if strange:
+            raise CorruptFileError(path, f"no plan: {strange[0]!r:.200}", PLAN_CURE)
 
     def extend(self, grouped: Mapping[Group, Sequence[Run]], width_of: Callable[[Group, int], Width]) -> None:
         """Plan packs for the runs that have none; `width_of(group, number of runs)` decides how wide."""
@@ -145,8 +168,7 @@ class Manifest:
             if missing:
                 self.packs += packs_of(missing, width_of(group, len(missing)))
         if len(self.packs) > before:
-            text = json.dumps([dataclasses.asdict(pack) for pack in self.packs], indent=1)
-            replace_durably(self.path, lambda path: path.write_text(text))
+            write_json(self.path, [dataclasses.asdict(pack) for pack in self.packs])
 
 
 def branch_points(runs: Iterable[Run], by_id: Mapping[str, Run], windows: Mapping[Run, Windows]) -> dict[str, set[int]]:

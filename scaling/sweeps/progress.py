@@ -7,14 +7,18 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from scaling.sweeps.heartbeat import Pulse
+
 PLAIN_SECONDS = 10.0  # between lines where there is no terminal
 
 
-def _clock(seconds: float) -> str:
+def clock_text(seconds: float) -> str:
+    """Seconds as 1:02:03 or 2:03."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
@@ -43,6 +47,11 @@ class Tally:
         self.done += runs
         self.diverged += diverged
 
+    def counts(self) -> dict[str, float]:
+        """What a heartbeat says of them."""
+        return {"runs": self.runs, "done": self.done, "diverged": self.diverged, "tokens": self.tokens,
+                "flops": self.worked, "flops_total": self.flops, "seconds": self.clock() - self.begin}
+
     def line(self) -> str:
         """One line for a person."""
         elapsed = max(self.clock() - self.begin, 1e-9)
@@ -50,12 +59,40 @@ class Tally:
         if self.done == self.runs:
             left = 0.0
         return (f"{self.done}/{self.runs} runs, {self.tokens / elapsed:,.0f} tokens/s, "
-                f"{_clock(left) + ' left' if left is not None else 'starting'}, {self.diverged} diverged")
+                f"{clock_text(left) + ' left' if left is not None else 'starting'}, {self.diverged} diverged")
 
 
 @contextlib.contextmanager
-def shown(tally: Tally) -> Iterator[Callable[[], None]]:
-    """A live bar on a terminal, else a line every few seconds; yields a function to call after each change."""
+def shown(tally: Tally, folder: Path) -> Iterator[Callable[[], None]]:
+    """Progress for the person who started the sweep, and a heartbeat in `folder` for those who watch it; yields a
+    function to call after each change.
+    """
+    with beating(tally, folder) as beat, printed(tally) as say:
+        def refresh() -> None:
+            say()
+            beat()
+
+        yield refresh
+
+
+@contextlib.contextmanager
+def beating(tally: Tally, folder: Path) -> Iterator[Callable[[], None]]:
+    """A heartbeat in `folder` alone; yields a function to call after each change."""
+    pulse = Pulse(folder, tally.counts, tally.clock)
+    pulse.beat()
+    end = "ended"
+    try:
+        yield pulse.beat
+    except BaseException as error:
+        end = type(error).__name__
+        raise
+    finally:
+        pulse.beat(end)
+
+
+@contextlib.contextmanager
+def printed(tally: Tally) -> Iterator[Callable[[], None]]:
+    """A live bar on a terminal, else a line every few seconds."""
     console = Console(file=sys.stderr)
     if not console.is_terminal:
         last = [-math.inf]

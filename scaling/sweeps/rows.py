@@ -15,17 +15,21 @@ from scaling.config import Run
 from scaling.models.counts import count
 
 FINAL = ("done", "diverged", "failed")  # and "running", while its pack is in training
+STOPPED = "stopped"  # an outcome where early stopping is on, otherwise work that is left
 VOLATILE = ("wall_seconds", "device", "code_version")  # columns that say nothing of the result
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How a run ended: status, the step it diverged at (-1: never), the reason it failed, its share of the time."""
+    """How a run ended: status, the step it diverged at (-1: never), why it failed or was stopped, its share of the
+    time; of a stopped run, the last step that counts.
+    """
 
     status: str
     diverged_at: int = -1
     reason: str = ""
     wall_seconds: float = 0.0
+    stopped_at: int | None = None
 
 
 @functools.cache
@@ -50,7 +54,9 @@ def run_row(run: Run, steps: int, parent_step: int | None, vocabulary: int, corp
             outcome: Outcome) -> dict[str, Any]:
     """Columns: run_id, parent (id, step, optimizer), every configuration field by dotted name, size, cost, outcome."""
     counts = count(run.model, vocabulary, run.data.sequence)
-    trained = steps if outcome.status == "done" else max(outcome.diverged_at - 1, 0)
+    ended = dataclasses.asdict(outcome)
+    stopped_at = ended.pop("stopped_at")
+    trained = steps if outcome.status == "done" else stopped_at or max(outcome.diverged_at - 1, 0)
     tokens = trained * run.data.tokens_per_step
     return {
         "run_id": run.run_id, "parent_id": run.parent.run_id if run.parent else None, "parent_step": parent_step,
@@ -59,5 +65,5 @@ def run_row(run: Run, steps: int, parent_step: int | None, vocabulary: int, corp
         **{f"params_{name}": getattr(counts, name) for name in ("total", "non_embedding")},
         "flops_per_token": counts.flops_exact, "steps": steps, "steps_trained": trained, "tokens": tokens,
         "flops": tokens * counts.flops_exact, "vocabulary": vocabulary, "corpus_checksum": corpus_checksum,
-        **dataclasses.asdict(outcome), "device": device_name(), "code_version": code_version(),
+        **ended, "device": device_name(), "code_version": code_version(),
     }

@@ -104,7 +104,8 @@ def overlay(run: Run, changes: Mapping[str, Any]) -> Run:
                 raise ConfigError(f"grid: {section!r} is set as a whole and so is its part {parts[0]!r}; keep one")
             replaced[section] = fields.convert_field(Run, section, values[""], section)
         else:
-            frozen = tuple((key, type(value), _freeze(value)) for key, value in sorted(values.items()))
+            frozen = tuple((key, type(value), _frozen(value, f"{section}.{key}"))
+                           for key, value in sorted(values.items()))
             replaced[section] = _changed_section(getattr(run, section), section, frozen)
     return dataclasses.replace(run, **replaced)
 
@@ -121,6 +122,14 @@ def _changed_section(section: Any, name: str, values: tuple[tuple[str, type, Any
 
 class _Items(tuple):
     """A mapping's items, hashable."""
+
+
+def _frozen(value: Any, path: str) -> Any:
+    try:
+        return _freeze(value)
+    except RecursionError as error:
+        raise ConfigError(f"{path} = {fields.shown(value)}: expected a value that is not nested so deeply; write it "
+                          "flat") from error
 
 
 def _freeze(value: Any) -> Any:

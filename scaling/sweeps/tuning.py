@@ -16,7 +16,8 @@ import numpy as np
 
 from scaling.config import Run
 from scaling.fields import check
-from scaling.store import replace_durably
+from scaling.files import CorruptFileError
+from scaling.seal import read_json, write_json
 from scaling.sweeps.plan import Width
 from scaling.sweeps.workbench import Workbench
 from scaling.training.loop import PackJob, PackRun
@@ -84,10 +85,13 @@ class Tuner:
         """Speed of the best width for packs of these runs, which share a program; measured unless remembered."""
         path = self._path(runs[0].program, len(runs))
         if path.exists():
-            record = json.loads(path.read_text())
-            return Speed(Width(**record.pop("width")), **record)
+            try:
+                record = read_json(path)
+                return Speed(Width(**record.pop("width")), **record)
+            except CorruptFileError as error:
+                LOG.warning("%s: %s; measuring again", path, error.why)
         speed = self._climb(runs)
-        replace_durably(path, lambda temporary: temporary.write_text(json.dumps(dataclasses.asdict(speed), indent=1)))
+        write_json(path, dataclasses.asdict(speed))
         return speed
 
     def _path(self, program: Run, runs: int) -> Path:

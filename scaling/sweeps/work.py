@@ -12,13 +12,16 @@ from pathlib import Path
 import pandas as pd
 
 from scaling.config import Run
+from scaling.fields import check_key
 from scaling.models.counts import count
+from scaling.seal import read_parquet
+from scaling.sweeps.early_stopping import Question
+from scaling.sweeps.forget import FORGOTTEN, forget_runs
 from scaling.sweeps.plan import Group, Manifest, Pack, Width, branch_points, groups, largest_groups
-from scaling.sweeps.rows import FINAL, Outcome
+from scaling.sweeps.rows import FINAL, STOPPED, Outcome
 from scaling.sweeps.tuning import Tuner
 from scaling.sweeps.workbench import Workbench
 from scaling.sweeps.workdir import Workdir
-from scaling.training import checkpoints
 from scaling.training.recorder import RunFacts
 from scaling.training.tables import RunTables, Stream, Windows, in_steps, run_tables
 
@@ -29,11 +32,15 @@ class ChangedCorpusError(RuntimeError):
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """The runs of one pack that this sweep has to train; those of others keep their places empty."""
+    """The runs of one pack that this sweep has to train; those of others keep their places empty.
+
+    `rule`: by which runs are stopped early, and which they must not be; empty where all are trained to their end.
+    """
 
     pack: Pack
     runs: tuple[Run, ...]
     generation: int
+    rule: str = ""
 
     @property
     def program(self) -> Run:
@@ -43,20 +50,28 @@ class Job:
     def job_id(self) -> str:
         """The pack's id where the whole pack is to be trained, so that an unchanged sweep resumes it."""
         run_ids = tuple(run.run_id for run in self.runs)
-        if run_ids == self.pack.run_ids:
+        if run_ids == self.pack.run_ids and not self.rule:
             return self.pack.pack_id
-        return hashlib.sha256("".join([self.pack.pack_id, *run_ids]).encode()).hexdigest()[:12]
+        return hashlib.sha256("".join([self.pack.pack_id, *run_ids, self.rule]).encode()).hexdigest()[:12]
 
 
 class Work:
-    """One sweep in one workdir. Runs that have no pack yet are planned at once, by one process at a time."""
+    """One sweep in one workdir. Runs that have no pack yet are planned at once, by one process at a time.
 
-    def __init__(self, runs: Sequence[Run], workdir: Path, bench: Workbench) -> None:
-        self.workdir, self.bench = Workdir(workdir), bench
+    `question`: what early stopping is for; None: it is off.
+    """
+
+    def __init__(
+        self, runs: Sequence[Run], workdir: Path, bench: Workbench, question: Question | None = None,
+    ) -> None:
+        self.workdir, self.bench, self.question = Workdir(workdir), bench, question
         self.by_id = {run.run_id: run for run in runs}
         self.windows: dict[Run, Windows] = {program: bench.windows(program) for program in {r.program for r in runs}}
         self.groups = groups(runs, self.windows)
         self.group_of = {run.run_id: group for group, members in self.groups.items() for run in members}
+        if question is not None:
+            for program in self.windows:
+                check_key(question.domain, program.data.names, "early_stopping")
         self._check_corpora()
         self.manifest = Manifest(self.workdir.plan)
         self.manifest.extend(self.groups, self._width)
@@ -70,11 +85,30 @@ class Work:
 
     def refresh(self) -> None:
         """Read from the store which runs have ended, and how."""
-        table = self.rows()
+        self._learn_from(self.rows())
+
+    def has_ended(self, job: Job) -> bool:
+        """Whether all runs of a job have ended, by its own rows: another process may have trained it."""
+        path = self.workdir.store.path("runs", job.job_id)
+        if path.exists():
+            self._learn_from(read_parquet(path).to_pandas())
+        return all(run.run_id in self.ended for run in job.runs)
+
+    def _learn_from(self, table: pd.DataFrame) -> None:
         if len(table):
             columns = ["run_id", "status", "diverged_at", "reason"]
             ended = table.loc[table.status.isin(FINAL), columns].values.tolist()
             self.learn({run_id: Outcome(*outcome) for run_id, *outcome in ended})
+            self._learn_stopped(table[table.status == STOPPED])
+
+    def _learn_stopped(self, stopped: pd.DataFrame) -> None:
+        """A stopped run is an outcome while early stopping is on, unless a branch now starts from a later step."""
+        if self.question is None:
+            return
+        last = self.last_branches(list(self.by_id.values()))
+        for run_id, reason, steps in stopped[["run_id", "reason", "steps_trained"]].values.tolist():
+            if last.get(run_id, 0) <= steps:
+                self.learn({run_id: Outcome(STOPPED, reason=reason, stopped_at=steps)})
 
     def learn(self, outcomes: Mapping[str, Outcome]) -> None:
         """Take note of how runs ended, as written to the store."""
@@ -104,8 +138,19 @@ class Work:
             missing = [r for r in pack.run_ids if r in self.by_id and r not in self.ended]
             if missing:
                 runs = tuple(self.by_id[run_id] for run_id in missing)
-                found.append(Job(pack, runs, self.group_of[missing[0]].generation))
+                found.append(Job(pack, runs, self.group_of[missing[0]].generation, self._rule(missing)))
         return sorted(found, key=lambda job: job.generation)
+
+    def _rule(self, run_ids: Sequence[str]) -> str:
+        """What the stops among these runs depend on beside their curves: with another rule they are another job."""
+        if self.question is None:
+            return ""
+        last = self.last_branches(self.left())
+        return repr((self.question, [last.get(run_id, 0) for run_id in run_ids]))
+
+    def last_branches(self, branches: Sequence[Run]) -> dict[str, int]:
+        """The last step of each parent, by run_id, at which these runs branch."""
+        return {run_id: max(steps) for run_id, steps in self.branch_points(branches).items()}
 
     def left(self) -> list[Run]:
         """The runs that have no outcome yet."""
@@ -142,25 +187,24 @@ class Work:
         return branch_points(branches, self.by_id, self.windows)
 
     def forget_unfinished(self, jobs: Sequence[Job]) -> None:
-        """Remove what earlier runners left of jobs that are not among these, checkpoints before rows: a checkpoint
-        never outlives the rows that lead up to it.
-        """
-        mine, store = {job.job_id for job in jobs}, self.workdir.store
-        for folder in self.workdir.checkpoints.glob("*"):
-            if folder.name not in mine:
-                checkpoints.remove(folder)
-        table = store.read("runs")
+        """Remove what earlier runners left of jobs that are not among these, and of runs to be trained again."""
+        for job_id, run_ids in self.stopped_again().items():
+            forget_runs(self.workdir.store, job_id, run_ids)
+        self.workdir.keep_jobs({job.job_id for job in jobs})
+
+    def stopped_again(self) -> dict[str, list[str]]:
+        """Stopped runs that are to be trained to their end, by the job that stopped them."""
+        table = self.rows()
         if not len(table):
-            return
-        for job_id in set(table.job_id[table.status == "running"]) - mine:
-            for name in ("curves", "diagnostics"):
-                store.remove(name, [n for n in store.names(name) if n.startswith(f"{job_id}.")])
-            store.remove("runs", [job_id])
+            return {}
+        again = table[table.status.isin((STOPPED, FORGOTTEN)) & ~table.run_id.isin(list(self.ended))]
+        return {str(job_id): list(rows.run_id) for job_id, rows in again.groupby("job_id")}
+
+    def states_of(self, branches: Collection[Run]) -> set[str]:
+        """Names of the states that these runs start from."""
+        return {self.workdir.state(run_id, step).name
+                for run_id, steps in self.branch_points(list(branches)).items() for step in steps}
 
     def drop_states(self, left: Collection[Run]) -> None:
         """Remove the states that none of the runs left to train starts from."""
-        needed = {self.workdir.state(run_id, step).name
-                  for run_id, steps in self.branch_points(list(left)).items() for step in steps}
-        for folder in self.workdir.states.glob("*"):
-            if folder.name not in needed:
-                checkpoints.remove(folder)
+        self.workdir.keep_states(self.states_of(left))

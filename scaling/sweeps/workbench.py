@@ -67,9 +67,10 @@ class Workbench:
 
     def layout(self, width: Width) -> Layout:
         """The width on the devices at hand: as many as divide it evenly."""
-        rows = len(jax.local_devices()) // width.data
-        fitting = [n for n in range(1, rows + 1) if width.lanes % (n * width.vmap) == 0]
-        return Layout(width.lanes, width.vmap, max(fitting) * width.data, width.data)
+        devices = len(jax.local_devices())
+        data = max(n for n in range(1, min(devices, width.data) + 1) if width.data % n == 0)
+        fitting = [n for n in range(1, devices // data + 1) if width.lanes % (n * width.vmap) == 0]
+        return Layout(width.lanes, width.vmap, max(fitting) * data, data)
 
     def trainer(self, program: Run, width: Width) -> PackTrainer:
         """The compiled trainer of a program at a width."""

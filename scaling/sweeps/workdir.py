@@ -2,13 +2,16 @@
 
 `plan.json`: packs, never re-planned. `store/`: tables. `checkpoints/`: packs in training. `states/`: what branches
 start from, dropped when no branch needs it any more. `lock`, `locks/`: who is at work. `progress/`: how far they are.
+`slurm/`: what SLURM jobs were given, and their logs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from scaling.store import Store
+from scaling.training import checkpoints
 from scaling.training.checkpoints import PackCheckpoints
 
 
@@ -32,6 +35,10 @@ class Workdir:
         return self.root / "progress"
 
     @property
+    def slurm(self) -> Path:
+        return self.root / "slurm"
+
+    @property
     def states(self) -> Path:
         return self.root / "states"
 
@@ -46,3 +53,24 @@ class Workdir:
     def lock(self, name: str) -> Path:
         """The lock of one job or pack, beside that of the whole workdir."""
         return self.root / "locks" / name
+
+    def keep_jobs(self, job_ids: Collection[str]) -> None:
+        """Remove what earlier runners left unfinished of other jobs, checkpoints before rows: a checkpoint never
+        outlives the rows that lead up to it.
+        """
+        for folder in self.checkpoints.glob("*"):
+            if folder.name not in job_ids:
+                checkpoints.remove(folder)
+        table = self.store.read("runs")
+        if not len(table):
+            return
+        for job_id in set(table.job_id[table.status == "running"]) - set(job_ids):
+            for name in ("curves", "diagnostics"):
+                self.store.remove(name, [n for n in self.store.names(name) if n.startswith(f"{job_id}.")])
+            self.store.remove("runs", [job_id])
+
+    def keep_states(self, names: Collection[str]) -> None:
+        """Remove the states of other names."""
+        for folder in self.states.glob("*"):
+            if folder.name not in names:
+                checkpoints.remove(folder)

@@ -1,4 +1,4 @@
-"""States of runs on disk: a stack of run states and whose they are, written whole or not at all (orbax).
+"""States of runs on disk: a stack of run states and whose they are, written whole or not at all (orbax), and sealed.
 
 One form serves both needs: a pack's checkpoint, and the state from which branches start. It knows nothing of lanes or
 devices, so that a state saved under one layout starts another.
@@ -7,36 +7,56 @@ devices, so that a state saved under one layout starts another.
 from __future__ import annotations
 
 import functools
+import os
 import shutil
+import tempfile
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from scaling.files import disk_errors, listed, sync_folder
+from scaling.seal import read_folder, seal_folder
 from scaling.training.state import TrainState
+
+SLACK = 2**18  # bytes that a folder of states takes beside its arrays
 
 
 def save(folder: Path, run_ids: list[str], step: int, states_R: TrainState) -> None:
-    """Write host arrays [R, ...] of the runs' states after `step` to a new folder, in place of an older one."""
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-        meta = {"run_ids": run_ids, "step": step}
-        checkpointer.save(
-            folder.absolute(), force=True,
-            args=ocp.args.Composite(states=ocp.args.StandardSave(states_R), meta=ocp.args.JsonSave(meta)))
+    """Write host arrays [R, ...] of the runs' states after `step` to a new folder, in place of an older one.
+
+    Raises StoreError when the disk refuses; an older folder is then still there.
+    """
+    unnamed = folder.with_name(f"{folder.name}.unnamed")
+    with disk_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _ask_for_room(folder.parent, sum(leaf.nbytes for leaf in jax.tree.leaves(states_R)) * 5 // 4 + SLACK)
+        with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+            checkpointer.save(unnamed.absolute(), args=ocp.args.StandardSave(states_R), force=True)
+        seal_folder(unnamed, {"run_ids": run_ids, "step": step})
+        if folder.exists():
+            remove(folder)
+        unnamed.rename(folder)
+        sync_folder(folder.parent)
+
+
+def _ask_for_room(folder: Path, size: int) -> None:
+    """Raise OSError where `size` bytes do not fit, since orbax's threads say so in hundreds of lines."""
+    with tempfile.TemporaryFile(dir=folder) as trial:
+        os.posix_fallocate(trial.fileno(), 0, size)
 
 
 def load(folder: Path, template: TrainState) -> dict[str, TrainState]:
     """The states by run_id, as host arrays; `template` is one run's state as shapes (`jax.eval_shape`).
 
-    Raises ValueError when names, shapes or types on disk differ from the template's.
+    Raises CorruptFileError when a byte on disk is not as written, ValueError when names, shapes or types differ from
+    the template's.
     """
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-        run_ids = _meta(checkpointer, folder)["run_ids"]
-        shapes = jax.tree.map(lambda x: np.empty((len(run_ids), *x.shape), x.dtype), template)
-        args = ocp.args.Composite(states=ocp.args.StandardRestore(shapes))
-        states_R = checkpointer.restore(folder.absolute(), args=args)["states"]
+    run_ids = read_folder(folder)["run_ids"]
+    shapes = jax.tree.map(lambda x: np.empty((len(run_ids), *x.shape), x.dtype), template)
+    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+        states_R = checkpointer.restore(folder.absolute(), args=ocp.args.StandardRestore(shapes))
     jax.tree_util.tree_map_with_path(functools.partial(_check_leaf, folder), shapes, states_R)
     return {run_id: jax.tree.map(lambda x, i=index: np.asarray(x[i]), states_R) for index, run_id in enumerate(run_ids)}
 
@@ -51,15 +71,11 @@ def _check_leaf(folder: Path, path: tuple, wanted: np.ndarray, found: np.ndarray
 def remove(folder: Path) -> None:
     """Remove a folder, renamed first: a kill half-way leaves nothing that looks complete."""
     gone = folder.with_name(f"{folder.name}.removed")
-    if gone.exists():
+    with disk_errors(folder):
+        if gone.exists():
+            shutil.rmtree(gone)
+        folder.rename(gone)
         shutil.rmtree(gone)
-    folder.rename(gone)
-    shutil.rmtree(gone)
-
-
-def _meta(checkpointer: ocp.Checkpointer, folder: Path) -> dict[str, Any]:
-    args = ocp.args.Composite(meta=ocp.args.JsonRestore())
-    return checkpointer.restore(folder.absolute(), args=args)["meta"]
 
 
 class PackCheckpoints:
@@ -68,21 +84,22 @@ class PackCheckpoints:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def _steps(self) -> list[int]:
-        return sorted(int(path.name) for path in self.root.glob("*") if path.name.isdigit())
+    def folders(self) -> list[Path]:
+        """Complete checkpoints, the latest last; a kill may leave more than one."""
+        return [self.root / str(step) for step in sorted(int(name) for name in listed(self.root) if name.isdigit())]
 
     def save(self, run_ids: list[str], step: int, states_R: TrainState) -> None:
         """Keep the states after `step`, then drop older ones."""
-        older = self._steps()
+        older = self.folders()
         save(self.root / str(step), run_ids, step, states_R)
-        for old in older:
-            if old != step:
-                remove(self.root / str(old))
+        for folder in older:
+            if folder.name != str(step):
+                remove(folder)
 
     def latest(self, template: TrainState) -> tuple[int, dict[str, TrainState]] | None:
         """The last complete step and its states by run_id; None when there is none."""
-        steps = self._steps()
-        return (steps[-1], load(self.root / str(steps[-1]), template)) if steps else None
+        folders = self.folders()
+        return (int(folders[-1].name), load(folders[-1], template)) if folders else None
 
     def clear(self) -> None:
         """Remove all: the pack is done."""

@@ -58,14 +58,16 @@ class Preempted(RuntimeError):
 class Hooks:
     """What the loop calls.
 
-    `progress`: results read from one step to another, the first call says where it starts. `interrupted`: asked after
-    every chunk; once true, the loop saves and raises Preempted. `stop`: which runs end at a snapshot.
+    `progress`: steps that a call trains, from one to another; it may still run. `interrupted`: asked after
+    every chunk; once true, the loop saves and raises Preempted. `stop`: which runs end at a snapshot. `stopped`: which
+    had ended by the step of a checkpoint, as its rows in the store tell.
     """
 
     save_states: SaveStates
     progress: Callable[[int, int], None]
     interrupted: Callable[[], bool]
     stop: Callable[[Snapshot], Sequence[str]]
+    stopped: Callable[[int], Sequence[str]]
 
 
 class Pace:
@@ -184,28 +186,32 @@ def train_pack(
     recorder.rewind(step)
     state = pack.place([found[1][run_id] for run_id in job.run_ids]) if found else pack.start()
     pending: list[tuple[int, Any]] = []
-    diverged_at_R, told = np.full(len(job.runs), -1), step
+    diverged_at_R = np.full(len(job.runs), -1)
+
+    def end(run_ids: Sequence[str]) -> None:
+        pack.end(run_ids)
+        recorder.end(run_ids)
 
     def drain() -> None:
-        nonlocal diverged_at_R, told
+        nonlocal diverged_at_R
         for at, measured in pending:
             snapshot = pack.read(at, measured)
             recorder.add(snapshot)
             diverged_at_R = snapshot.diverged_at_R
-            ended = hooks.stop(snapshot)
-            pack.end(ended)
-            recorder.end(ended)
-            hooks.progress(told, at)
-            told = at
+            end(hooks.stop(snapshot))
         pending.clear()
 
-    if not found:
+    if found:
+        end(hooks.stopped(step))
+    else:
         pending.append((0, pack.measure(state)))
     last_checkpoint = time.monotonic()
     for stop in sorted({*job.evaluations, *job.saves} - set(range(step + 1))):
         while step < stop:
+            first = step
             state, step = pack.towards(state, step, stop)
             drain()  # while the devices work on the chunk just sent
+            hooks.progress(first, step)
             if step == stop and stop in job.evaluations:
                 pending.append((stop, pack.measure(state)))
                 state = trainer.fresh_metrics(state)

@@ -34,6 +34,13 @@ class RunFacts:
     learning_rate_T: np.ndarray
 
 
+def held_out(losses_M: np.ndarray) -> tuple[float, float]:
+    """Mean over held-out windows, and its standard error over them (NaN for one), nats/token."""
+    losses_M = losses_M.astype(np.float64)
+    error = losses_M.std(ddof=1) / math.sqrt(len(losses_M)) if len(losses_M) > 1 else math.nan
+    return float(losses_M.mean()), float(error)
+
+
 class Recorder:
     """Turns snapshots into rows and writes them, a file a flush, named by pack and steps.
 
@@ -75,10 +82,9 @@ class Recorder:
             "lr": fact.learning_rate_T[step - 1] if step else math.nan,
         }
         rows = []
-        losses_KxM = snapshot.losses_RxKxM[index].astype(np.float64)
+        losses_KxM = snapshot.losses_RxKxM[index]
         for domain, losses_M, length in zip(self.domains, losses_KxM, self.bytes_per_token_K, strict=True):
-            mean = losses_M.mean()
-            error = losses_M.std(ddof=1) / math.sqrt(len(losses_M)) if len(losses_M) > 1 else math.nan
+            mean, error = held_out(losses_M)
             rows.append({**common, "split": "validation", "domain": domain, "loss": mean, "loss_se": error,
                          "bits_per_byte": mean / (length * math.log(2))})
         count, total, squares, _ = (float(total[index]) for total in snapshot.metrics_R)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scaling.config import Duration, Run
+from scaling.config import LARGEST, Duration, Run
 from scaling.data import mixing
 from scaling.fields import ConfigError, check
 from scaling.optimizers.build import OptimizerValues
@@ -49,7 +49,10 @@ def in_steps(run: Run, duration: Duration, windows: Windows) -> int:
     if duration.epochs is not None and len(drawn) == 1:
         limit = window_limits(run, windows)[run.data.names.index(drawn.pop())]
         steps_per_epoch = limit / run.data.batch
-    return duration.in_steps(run.data.tokens_per_step, steps_per_epoch)
+    steps = duration.in_steps(run.data.tokens_per_step, steps_per_epoch)
+    check(steps <= LARGEST, "training.duration, schedule or parent.at", duration, f"at most {LARGEST} steps",
+          "shorten it")
+    return steps
 
 
 def horizon(run: Run, windows: Windows) -> int:

@@ -1,5 +1,7 @@
 """The verbs as a user runs them: plan, run, run again, report from the store alone, errors in one line."""
 
+import gzip
+import json
 import os
 import subprocess
 import sys
@@ -30,10 +32,11 @@ def verb(name: str, environment: dict[str, str], *arguments: str) -> subprocess.
 def workdir(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished sweep, and what the command printed."""
     folder = tmp_path_factory.mktemp("sweep")
-    done = verb("run", environment, f"--config={CONFIG}", f"--workdir={folder}")
+    done = verb("run", environment, f"--config={CONFIG}", f"--workdir={folder}", f"--profile={folder / 'profile'}")
     assert done.returncode == 0, done.stderr
     assert "36 runs in" in done.stdout
     assert "36/36 runs" in done.stderr
+    assert "profile of 4 calls" in done.stderr
     return folder
 
 
@@ -46,6 +49,25 @@ def test_run_leaves_store_fits_report_and_figures(workdir: Path) -> None:
     assert "<figure>" in (workdir / "report.html").read_text()
     assert len(list((workdir / "figures").glob("*.png"))) == 5
     assert list((workdir / "states").glob("*")) == []
+
+
+def test_the_profile_is_what_its_viewers_read(workdir: Path) -> None:
+    folder, = (workdir / "profile").glob("plugins/profile/*")
+    assert len(list(folder.glob("*.xplane.pb"))) == 1
+    events = json.loads(gzip.decompress((folder / "perfetto_trace.json.gz").read_bytes()))["traceEvents"]
+    assert {event["args"]["name"] for event in events if event.get("name") == "process_name"} >= {"/host:CPU"}
+    assert sum(event.get("ph") == "X" for event in events) > 100
+
+
+def test_watch_shows_a_finished_sweep_once_and_writes_nothing(workdir: Path, environment: dict[str, str]) -> None:
+    before = sorted(workdir.rglob("*"))
+    done = verb("watch", environment, f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr
+    assert "36 runs: 36 done; 0 left" in done.stdout
+    assert "ended  36/36" in done.stdout
+    assert sorted(workdir.rglob("*")) == before
+    refused = verb("watch", environment, f"--workdir={workdir}", "--export=csv")
+    assert "ConfigError: --export and --out: expected both or none" in refused.stderr
 
 
 def test_report_comes_from_the_store_alone(workdir: Path, environment: dict[str, str]) -> None:

@@ -41,7 +41,7 @@ def test_a_record_is_not_read_as_another_law(d_cpt_fit):
     with pytest.raises(ValueError, match=r"the record is of 'd-cpt' with parameters E, A, .* not of 'cmr-ratio'"):
         Fit.from_json(d_cpt_fit.to_json(), law=CMR_RATIO)
     record = json.loads(d_cpt_fit.to_json()) | {"law": {"name": "d-ctp"}}
-    with pytest.raises(KeyError, match="did you mean 'd-cpt'"):
+    with pytest.raises(ValueError, match="did you mean 'd-cpt'"):
         Fit.from_json(json.dumps(record))
 
 

@@ -109,7 +109,7 @@ def test_the_broken_family_counts_its_breaks():
     assert law_named(**bnsl(2).record) is bnsl(2)
     assert [len(bnsl(n).parameters) for n in range(3)] == [3, 6, 9]
     for breaks in (-1, 1.5, "1"):
-        with pytest.raises(ValueError, match=f"breaks: {breaks!r} must be a whole number >= 0"):
+        with pytest.raises(ValueError, match=f"breaks: {breaks!r} must be a whole number from 0 to 100"):
             bnsl(breaks)
 
 

@@ -99,7 +99,7 @@ def test_implicit_domains_are_the_network_with_softmax_weights():
     law = mixing.data_mixing_implicit(DOMAINS, 4)
     assert evaluate(law, p, **SHARES) == pytest.approx(network, rel=1e-12)
     assert law.exchangeable[1] == ("t2[code]", "t2[prose]", "t2[web]")
-    with pytest.raises(ValueError, match="units: 0 must be at least 1"):
+    with pytest.raises(ValueError, match="units: 0 must be a whole number from 1 to 1000"):
         mixing.data_mixing_implicit(DOMAINS, 0)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scaling.sweeps.lock import LockedError, workdir_lock
+from scaling.sweeps.lock import LockedError, last_words, said, say, share, shared_lock, workdir_lock
 
 HOLD = """
 import subprocess, sys, time
@@ -53,3 +53,20 @@ def test_the_lock_is_free_after_an_exception(tmp_path: Path) -> None:
         raise ZeroDivisionError
     with workdir_lock(tmp_path / "new"), workdir_lock(tmp_path / "other"):
         assert (tmp_path / "new" / "lock").exists()
+
+
+def test_a_lock_that_is_shared_takes_others_in_and_keeps_sole_holders_out(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with workdir_lock(tmp_path) as file:
+        with pytest.raises(LockedError), shared_lock(path, "it"):
+            pass
+        assert last_words(path) is None
+        say(file, "three of us")
+        share(file, "it")
+        with shared_lock(path, "it") as other:
+            assert said(other) == "three of us"
+            file.close()
+            with pytest.raises(LockedError, match=r"another runner is at work there \(three of us\)"), \
+                    workdir_lock(tmp_path):
+                pass
+    assert last_words(path) == "three of us"

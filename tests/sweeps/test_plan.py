@@ -116,7 +116,7 @@ def test_planning_again_adds_nothing(tmp_path: Path) -> None:
     assert grown(tmp_path, seeds(0, 10), Width(8, 1, 1)) == first
     assert grown(tmp_path, seeds(3, 6)) == first, "a narrowed sweep keeps the plan"
     assert (tmp_path / "plan.json").read_text() == text
-    assert [list(pack.run_ids) for pack in first] == [pack["run_ids"] for pack in json.loads(text)]
+    assert [list(pack.run_ids) for pack in first] == [pack["run_ids"] for pack in json.loads(text)["contents"]]
     assert len(first) == 3
 
 

@@ -2,6 +2,7 @@
 
 import io
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -43,10 +44,12 @@ def test_time_left_is_written_as_a_clock(seconds: float, shown_as: str) -> None:
     assert f" {shown_as} left" in tally.line()
 
 
-def test_without_a_terminal_a_line_comes_every_few_seconds_and_at_the_end(capsys: pytest.CaptureFixture) -> None:
+def test_without_a_terminal_a_line_comes_every_few_seconds_and_at_the_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     clock = Clock()
     tally = Tally(2, 100.0, clock)
-    with shown(tally) as refresh:
+    with shown(tally, tmp_path) as refresh:
         for _ in range(25):
             refresh()
             clock.now += 1.0
@@ -58,7 +61,7 @@ def test_without_a_terminal_a_line_comes_every_few_seconds_and_at_the_end(capsys
     assert all(line.isprintable() for line in lines)
 
 
-def test_on_a_terminal_one_line_is_redrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_terminal_one_line_is_redrawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
@@ -69,7 +72,7 @@ def test_on_a_terminal_one_line_is_redrawn(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setattr(sys, "stderr", terminal)
     tally = Tally(3, 10.0, Clock())
-    with progress.shown(tally) as refresh:
+    with progress.shown(tally, tmp_path) as refresh:
         tally.work(5, 10.0)
         tally.finish(3, 1)
         refresh()

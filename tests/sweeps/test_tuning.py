@@ -128,6 +128,20 @@ def test_a_measured_choice_is_remembered(
         Tuner(bench).speed(runs[:3])
 
 
+def test_a_damaged_choice_is_named_and_measured_again(
+    bench: Workbench, runs: list[Run], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:
+    speed = Speed(Width(4, 1, 1), 1e-3, 1000, 1.0)
+    monkeypatch.setattr(Tuner, "_measure", lambda *_: speed)
+    assert Tuner(bench).speed(runs[:2]) == speed
+    [path] = [path for path in (bench.cache / "widths").iterdir() if '"lanes": 4' in path.read_text()]
+    path.write_text(path.read_text().replace('"lanes": 4', '"lanes": 6'))
+    with caplog.at_level("WARNING", "scaling"):
+        assert Tuner(bench).speed(runs[:2]) == speed
+    assert f"{path}: damaged, or edited by hand" in caplog.text
+    assert "measuring again" in caplog.text
+
+
 def test_memory_of_a_device_is_its_share_of_the_machine() -> None:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     assert device_memory() == total // len(jax.local_devices())

@@ -133,7 +133,7 @@ def train(pack: PackJob, layout: Layout, folder: Path, checkpoint_seconds: float
     diverged_at_R = train_pack(
         trainer(program, layout), pack, Recorder(store, "pack", facts, DOMAINS, np.array(BYTES_PER_TOKEN)),
         PackCheckpoints(folder / "checkpoints"), template(program), checkpoint_seconds,
-        Hooks(keep, lambda first, last: None, never, lambda snapshot: ()))
+        Hooks(keep, lambda first, last: None, never, lambda snapshot: (), lambda step: ()))
     ids = [run.run_id for run in pack.runs]
     return Trained(store.read("curves"), store.read("diagnostics"), states,
                    dict(zip(ids, diverged_at_R.tolist(), strict=True)))

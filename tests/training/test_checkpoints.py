@@ -1,5 +1,9 @@
 """States on disk: what is saved comes back whole, under any layout, and never as another model's."""
 
+import contextlib
+import errno
+import os
+import random
 import shutil
 from pathlib import Path
 
@@ -9,6 +13,7 @@ import pytest
 
 import packs
 from packs import ALONE, SEVEN
+from scaling.files import CorruptFileError, StoreError
 from scaling.training import checkpoints
 from scaling.training.checkpoints import PackCheckpoints
 from scaling.training.loop import PackRun
@@ -111,3 +116,50 @@ def test_a_removal_that_was_cut_short_leaves_nothing_that_looks_complete(
     assert kept.latest(template) is None
     kept.save(["run"], 3, stacked([drawn(3)]))
     assert_equal(kept.latest(template)[1]["run"], drawn(3))
+
+
+def test_whatever_is_changed_in_a_folder_of_states_is_noticed(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    """Each file with a flipped bit, cut short, gone; orbax alone loads some of these as other numbers."""
+    folder, template = tmp_path / "kept", packs.template(packs.pack_run().program)
+    rng = random.Random(0)
+    checkpoints.save(folder, ["run"], 7, stacked([drawn(1)]))
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.stat().st_size]
+    arrays = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(template))
+    assert sum(path.stat().st_size for path in files) > arrays, "the arrays are among them"
+    for path in files:
+        content = path.read_bytes()
+        flips = [bytearray(content) for _ in range(5)]
+        for flipped in flips:
+            flipped[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+        for damaged in (*flips, content[:-1], content[:len(content) // 2], b"", None):
+            path.unlink()
+            if damaged is not None:
+                path.write_bytes(damaged)
+            with contextlib.suppress(CorruptFileError):  # a seal of the same meaning in other bytes may pass
+                checkpoints.load(folder, template)
+                assert path.name == "seal.json"
+                assert len(damaged) == len(content)
+            path.write_bytes(content)
+    assert_equal(checkpoints.load(folder, template)["run"], drawn(1))
+    assert capfd.readouterr().err == "", "orbax never met a damaged byte"
+
+
+def test_a_full_disk_is_named_before_orbax_meets_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture,
+) -> None:
+    kept, template = PackCheckpoints(tmp_path / "pack"), packs.template(packs.pack_run().program)
+    kept.save(["run"], 5, stacked([drawn(5)]))
+    asked = []
+
+    def refuse(_: int, start: int, size: int) -> None:
+        asked.append(size)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", refuse)
+        with pytest.raises(StoreError, match=rf"{kept.root / '8'}: no space left on device; free space and run the"):
+            kept.save(["run"], 8, stacked([drawn(8)]))
+    assert asked[0] > sum(path.stat().st_size for path in (kept.root / "5").rglob("*"))
+    assert kept.latest(template)[0] == 5
+    assert [path.name for path in kept.root.iterdir()] == ["5"]
+    assert capfd.readouterr().err == ""

@@ -209,7 +209,7 @@ def test_replay_makes_the_states_that_training_kept(tmp_path: Path) -> None:
     made: dict[int, Any] = {}
     replay_pack(packs.trainer(runs[0].program, SEVEN), packs.job(runs, saves=saves),
                 Hooks(lambda step, run_ids, states_R: made.update({step: (run_ids, states_R)}),
-                      lambda first, last: None, never, lambda snapshot: ()))
+                      lambda first, last: None, never, lambda snapshot: (), lambda step: ()))
     assert {step: run_ids for step, (run_ids, _) in made.items()} == saves
     for at, (run_ids, states_R) in made.items():
         for index, run_id in enumerate(run_ids):
