@@ -19,9 +19,7 @@ from scaling.training.tables import Stream, evaluation_steps, run_tables
 
 def runs_of(count: int, **changes: Any) -> list[Run]:
     """Runs that differ in their seeds: configs/base.py with the values at dotted keys replaced."""
-    values = get_config().to_dict()
-    values["data"]["domains"] = {"prose": "wheels:prose"}
-    base = overlay(run_from(values), changes)
+    base = overlay(run_from(get_config()), changes)
     return [overlay(base, {"training.seed": seed}) for seed in range(count)]
 
 

@@ -81,7 +81,7 @@ def main() -> None:
         parser.error(f"--sample={options.sample}: expected 2 to --runs={options.runs}")
     with tempfile.TemporaryDirectory() as name:
         bench = Bench(Path(name))
-        bench.seconds(bench.config(1, 1))  # reads the corpora
+        bench.seconds(bench.config(1, 40))  # reads the corpora
         bench.empty()
         first, *others = [bench.seconds(bench.config(1, options.steps), f"--config.training.seed={seed}")
                           for seed in range(options.sample)]

@@ -17,8 +17,10 @@ def get_config() -> ConfigDict:
     c = base.get_config()
     del c.data.domains
     c.data.domains = {"prose": "wheels:prose"}
+    c.training.duration = {"steps": 500}
     c.evaluation.points = None
     c.evaluation.steps = tuple(range(25, 501, 25))
+    c.evaluation.windows = 128
     return c
 
 

@@ -33,10 +33,13 @@ from scaling.sweeps.sweep import Stage, Sweep
 from scaling.sweeps.work import ChangedCorpusError
 from scaling.sweeps.workbench import cache_folder
 from scaling.training.loop import Preempted
+from scaling.training.trainer import OutOfMemoryError
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file, such as configs/quickstart.py.")
 
 
+# What a user can see to.
+USER_ERRORS = (ConfigError, LockedError, ChangedCorpusError, TableError, StoreError, TasksFailedError, OutOfMemoryError)
 # Of ml_collections, for a key that the configuration lacks or a value that it cannot hold.
 OVERRIDE_ERRORS = (flags.Error, AttributeError, KeyError, TypeError, ValueError)
 
@@ -60,7 +63,7 @@ def start(main: Callable[[], None]) -> None:
         set_up_jax()
         try:
             main()
-        except (ConfigError, LockedError, ChangedCorpusError, TableError, StoreError, TasksFailedError) as error:
+        except USER_ERRORS as error:
             sys.exit(f"{type(error).__name__}: {error}")
         except (Preempted, LostProcessError) as error:
             cure = "; start the same command again to go on" if isinstance(error, Preempted) else ""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -13,7 +15,7 @@ import pandas as pd
 from scaling.config import Run
 from scaling.sweeps.early_stopping import Contest, Referee, contenders
 from scaling.sweeps.lock import lock_file
-from scaling.sweeps.plan import Pack
+from scaling.sweeps.plan import Pack, Width
 from scaling.sweeps.progress import Tally
 from scaling.sweeps.rows import STOPPED, Outcome, run_row
 from scaling.sweeps.work import Job, Work
@@ -21,6 +23,10 @@ from scaling.training import checkpoints
 from scaling.training.loop import Hooks, PackJob, Preempted, replay_pack, train_pack
 from scaling.training.recorder import Recorder
 from scaling.training.state import TrainState
+from scaling.training.trainer import OutOfMemoryError, memory_errors
+
+LOG = logging.getLogger("scaling")
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,12 +42,14 @@ class JobTrainer:
     def __init__(self, work: Work, settings: Settings, interrupted: Callable[[], bool]) -> None:
         self.work, self.bench, self.workdir = work, work.bench, work.workdir
         self.settings, self.interrupted = settings, interrupted
+        self.narrowed: dict[tuple[Run, Width], Width] = {}  # for want of memory, by program and planned width
 
     def train(self, job: Job, tally: Tally, refresh: Callable[[], None]) -> None:
         """Train one job and write its rows: `running` while it lasts, then each run's outcome. Nothing to do where
         another process has trained it.
 
-        Raises LockedError when another process trains it, Preempted once a checkpoint is written on request.
+        Raises LockedError when another process trains it, Preempted once a checkpoint is written on request,
+        OutOfMemoryError when not even one run at a time fits the devices.
         """
         if self.interrupted():
             raise Preempted(f"stopped on request before job {job.job_id}")
@@ -55,7 +63,8 @@ class JobTrainer:
         outcomes = {run.run_id: Outcome("failed", reason=reason) for run, reason in self._without_parent(job.runs)}
         able = [run for run in job.runs if run.run_id not in outcomes]
         if able:
-            ended = self._train_able(job, able, tally, refresh)
+            ended = self._fitting(job.program, job.pack.width,
+                                  lambda width: self._train_able(job, able, width, tally, refresh))
             seconds = (time.monotonic() - begin) / len(able)
             outcomes |= {run_id: dataclasses.replace(end, wall_seconds=seconds) for run_id, end in ended.items()}
         self._write_rows(job, outcomes)
@@ -65,7 +74,7 @@ class JobTrainer:
         refresh()
 
     def _train_able(
-        self, job: Job, runs: list[Run], tally: Tally, refresh: Callable[[], None],
+        self, job: Job, runs: list[Run], width: Width, tally: Tally, refresh: Callable[[], None],
     ) -> dict[str, Outcome]:
         program, corpus = job.program, self.bench.corpus(job.program)
         facts = [self.work.facts(run) for run in runs]
@@ -87,10 +96,31 @@ class JobTrainer:
             refresh()
 
         diverged_at_R = train_pack(
-            self.bench.trainer(program, job.pack.width), self._pack_job(job.pack, runs, self._saves(runs)), recorder,
+            self.bench.trainer(program, width), self._pack_job(job.pack, runs, self._saves(runs)), recorder,
             self.workdir.checkpoints_of(job.job_id), self.bench.template(program), self.settings.checkpoint_seconds,
             self._hooks(progress, referee))
         return _outcomes(runs, diverged_at_R, referee)
+
+    def _fitting(self, program: Run, planned: Width, train: Callable[[Width], T]) -> T:
+        """`train` at the planned width; while the devices' memory does not hold it, again from the last checkpoint with
+        half as many runs at a time.
+
+        Raises OutOfMemoryError when not even one run at a time fits.
+        """
+        width = self.narrowed.get((program, planned), planned)
+        while True:
+            try:
+                with memory_errors():
+                    return train(width)
+            except OutOfMemoryError as error:
+                if width.vmap == 1:
+                    raise OutOfMemoryError(f"one run at a time does not fit ({error}); free the devices from other "
+                                           "programs, raise training.accumulation, or shrink batch or model") from error
+                narrower = width.narrower()
+                LOG.warning("out of memory with %d runs at a time (%s); going on with %d", width.vmap, error,
+                            narrower.vmap)
+            self.bench.forget(program)
+            self.narrowed[program, planned] = width = narrower
 
     def _hooks(self, progress: Callable[[int, int], None], referee: Referee | None) -> Hooks:
         if referee is None:
@@ -167,8 +197,9 @@ class JobTrainer:
         if not saves:
             return  # another process made them while this one waited
         runs = [self.work.by_id[run_id] for run_id in pack.run_ids if any(run_id in ids for ids in saves.values())]
-        replay_pack(self.bench.trainer(runs[0].program, pack.width), self._pack_job(pack, runs, saves),
-                    self._hooks(lambda first, last: None, referee=None))
+        program, job = runs[0].program, self._pack_job(pack, runs, saves)
+        self._fitting(program, pack.width, lambda width: replay_pack(
+            self.bench.trainer(program, width), job, self._hooks(lambda first, last: None, referee=None)))
 
     def _write_rows(self, job: Job, outcomes: dict[str, Outcome]) -> None:
         corpus = self.bench.corpus(job.program)

@@ -29,6 +29,11 @@ class Width:
     vmap: int
     data: int
 
+    def narrower(self) -> Width:
+        """As many lanes, at most half as many of them vmapped at a time; of vmap 1 there is none."""
+        fitting = [vmap for vmap in range(1, self.vmap // 2 + 1) if self.vmap % vmap == 0]
+        return dataclasses.replace(self, vmap=max(fitting))
+
 
 @dataclasses.dataclass(frozen=True)
 class Pack:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import logging
+import math
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -21,8 +23,9 @@ from scaling.seal import read_json, write_json
 from scaling.sweeps.plan import Width
 from scaling.sweeps.workbench import Workbench
 from scaling.training.loop import PackJob, PackRun
+from scaling.training.state import TrainState
 from scaling.training.tables import Stream, run_tables
-from scaling.training.trainer import CHUNK
+from scaling.training.trainer import CHUNK, OutOfMemoryError, memory_errors
 
 LOG = logging.getLogger("scaling")
 MOST_RUNS_A_DEVICE = 64
@@ -121,7 +124,7 @@ class Tuner:
         while True:
             vmap = min(vmap, per_row)
             speed = self._measure(runs, Width(rows * -(-per_row // vmap) * vmap, vmap, data))
-            if speed.bytes_per_device <= most:
+            if speed.bytes_per_device <= most and math.isfinite(speed.seconds_per_step):
                 return speed
             check(per_row > 1, "data.batch", program.data.batch,
                   f"a run that takes at most {most:.0f} bytes of a device, not {speed.bytes_per_device}",
@@ -129,24 +132,37 @@ class Tuner:
             per_row //= 2
 
     def _measure(self, runs: Sequence[Run], width: Width) -> Speed:
-        """Time a few steps of a full pack, compiled before the clock starts."""
+        """Time a few steps of a full pack, compiled before the clock starts; infinite seconds where it does not fit.
+
+        What the compiled program says that it takes is looked at first: nothing too large is ever placed.
+        """
         program = runs[0].program
         LOG.info("compiling and timing width %d, depth %d: %d lanes, %d vmapped at a time", program.model.width,
                  program.model.depth, width.lanes, width.vmap)
-        trainer, windows = self.bench.trainer(program, width), self.bench.windows(program)
+        trainer, windows, template = (self.bench.trainer(program, width), self.bench.windows(program),
+                                      self.bench.template(program))
         chosen = [runs[i % len(runs)] for i in range(width.lanes)]
         tables = [run_tables(run, windows, Stream.start(len(windows.by_domain))) for run in chosen]
         pack = PackRun(trainer, PackJob(chosen, range(width.lanes), tables, windows, (), {}, None))
-        zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), self.bench.template(program))
-        sound = zeros._replace(diverged_at=np.int32(-1))  # as fast as a fresh start, and nothing to compile for it
         begin = time.perf_counter()
-        state = jax.block_until_ready(pack.advance(pack.place([sound] * width.lanes), 0, 1))
-        compile_seconds = time.perf_counter() - begin
-        steps, horizon = 1, min(CHUNK, min(len(table.learning_rate_T) for table in tables))
-        while True:
-            begin = time.perf_counter()
-            state = jax.block_until_ready(pack.advance(state, 0, steps))
-            seconds = time.perf_counter() - begin
-            if seconds >= MEASURED_SECONDS or steps == horizon:
-                return Speed(width, seconds / steps / width.lanes, trainer.memory(), compile_seconds)
-            steps = min(horizon, max(steps + 1, int(steps * 1.5 * MEASURED_SECONDS / seconds)))
+        memory = pack.prepare(template)
+        compile_seconds, step_seconds = time.perf_counter() - begin, math.inf
+        if memory <= MEMORY_SHARE * device_memory():
+            with contextlib.suppress(OutOfMemoryError), memory_errors():
+                step_seconds = _seconds_per_step(pack, template)
+        return Speed(width, step_seconds / width.lanes, memory, compile_seconds)
+
+
+def _seconds_per_step(pack: PackRun, template: TrainState) -> float:
+    """Of a full pack, timed in ever longer calls until one lasts MEASURED_SECONDS."""
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), template)
+    sound = zeros._replace(diverged_at=np.int32(-1))  # as fast as a fresh start, and nothing to compile for it
+    state = jax.block_until_ready(pack.advance(pack.place([sound] * len(pack.job.runs)), 0, 1))
+    steps, horizon = 1, min(CHUNK, min(len(table.learning_rate_T) for table in pack.job.tables))
+    while True:
+        begin = time.perf_counter()
+        state = jax.block_until_ready(pack.advance(state, 0, steps))
+        seconds = time.perf_counter() - begin
+        if seconds >= MEASURED_SECONDS or steps == horizon:
+            return seconds / steps
+        steps = min(horizon, max(steps + 1, int(steps * 1.5 * MEASURED_SECONDS / seconds)))

@@ -106,6 +106,14 @@ class PackRun:
         source_W[self.places_R] = np.arange(len(values_R))
         return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaves[i]) for i in source_W]), *values_R)
 
+    def prepare(self, template: TrainState) -> int:
+        """Compile before any state is placed; bytes of a device at the peak of a call. `template`: of one run."""
+        lanes = len(self.live_W)
+        state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((lanes, *leaf.shape), leaf.dtype), template)
+        tables = self._lanes([table.rows(0, 1, CHUNK, self.dtype) for table in self.job.tables])
+        self.trainer.prepare(state, self.hyper, tables, self.live_W)
+        return self.trainer.memory()
+
     def start(self) -> TrainState:
         """The state before the first step: fresh, or the parents' with counters and metrics at zero."""
         seeds_W = self._lanes([np.int32(run.training.seed) for run in self.job.runs])

@@ -5,9 +5,10 @@ W lanes (places for runs) of a pack, V of them vmapped at a time within a device
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -30,6 +31,21 @@ from scaling.training.step import DATA_AXIS, token_losses, train_step
 
 RUN_AXIS = "run"
 CHUNK = 128  # rows of the per-step tables handed over a call
+
+
+class OutOfMemoryError(RuntimeError):
+    """A device's memory does not hold what a pack takes."""
+
+
+@contextlib.contextmanager
+def memory_errors() -> Iterator[None]:
+    """Raise OutOfMemoryError for JAX's error of that kind, whether it compiles, allocates or computes."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise OutOfMemoryError(str(error).partition("\n")[0]) from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +93,7 @@ class PackTrainer:
         devices: Sequence[jax.Device] | None = None,
     ) -> None:
         self.program, self.vocabulary, self.layout = program, vocabulary, layout
-        self._train: Any = None  # compiled at the first call
+        self._train: Any = None  # compiled by `prepare`
         local = list(devices if devices is not None else jax.local_devices())[: layout.devices]
         shape = (layout.devices // layout.data, layout.data)
         self.mesh = Mesh(np.array(local).reshape(shape), (RUN_AXIS, DATA_AXIS), axis_types=(AxisType.Auto,) * 2)
@@ -101,11 +117,14 @@ class PackTrainer:
         lane = functools.partial(initial_state, self.program, self.vocabulary)
         return self._jit(lane, (0,), (PartitionSpec(RUN_AXIS),), PartitionSpec(RUN_AXIS))
 
-    def _compile_train(self, *arguments: Any) -> Any:
-        lane = functools.partial(_train_lane, self.program, self.vocabulary, self.layout.data)
-        run, same = PartitionSpec(RUN_AXIS), PartitionSpec()
-        jitted = self._jit(lane, (0, 0, 0, 0, None), (run, run, run, run, same), run, donate_argnums=0)
-        return jitted.lower(*arguments).compile()
+    def prepare(self, *lanes: Any) -> None:
+        """Compile `train` for its arguments or arrays of their shapes and types; nothing is placed on the devices."""
+        if self._train is None:
+            lane = functools.partial(_train_lane, self.program, self.vocabulary, self.layout.data)
+            run, same = PartitionSpec(RUN_AXIS), PartitionSpec()
+            jitted = self._jit(lane, (0, 0, 0, 0, None), (run, run, run, run, same), run, donate_argnums=0)
+            shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self._by_run), lanes)
+            self._train = jitted.lower(*shapes, self.tokens).compile()
 
     @functools.cached_property
     def _measure(self) -> Any:
@@ -120,15 +139,14 @@ class PackTrainer:
 
     def train(self, state: TrainState, hyper: Hyperparameters, tables: Tables, steps_W: np.ndarray) -> TrainState:
         """Advance each lane by steps_W[lane] <= CHUNK steps; `state` is donated. A diverged lane stays as it is."""
-        arguments = (state, hyper, self.put(tables), self.put(steps_W), self.tokens)
-        if self._train is None:
-            self._train = self._compile_train(*arguments)
-        return self._train(*arguments)
+        arguments = (state, hyper, self.put(tables), self.put(steps_W))
+        self.prepare(*arguments)
+        return self._train(*arguments, self.tokens)
 
     def memory(self) -> int:
-        """Bytes a device that `train` takes at its peak, from the compiled program; after the first call."""
+        """Bytes a device that `train` takes at its peak, from the compiled program; known once it is compiled."""
         if self._train is None:
-            raise RuntimeError("memory is known once the program is compiled; call train first")
+            raise RuntimeError("memory is known once the program is compiled; call prepare or train first")
         analysis = self._train.memory_analysis()
         return int(analysis.argument_size_in_bytes + analysis.temp_size_in_bytes + analysis.output_size_in_bytes
                    - analysis.alias_size_in_bytes)

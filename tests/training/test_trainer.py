@@ -150,7 +150,7 @@ def test_layouts_that_do_not_fit_are_refused() -> None:
 def test_memory_is_known_once_compiled() -> None:
     run = small_run(**{"data.domains": {"a": "folder:a"}, "data.mixture": {"a": 1.0}, "model.width": 8})
     fresh = PackTrainer(run.program, packs.VOCABULARY, *packs.corpus(16, 4), ALONE)
-    with pytest.raises(RuntimeError, match="call train first"):
+    with pytest.raises(RuntimeError, match="call prepare or train first"):
         fresh.memory()
     runs = runs_of(7)
     pack = PackRun(packs.trainer(runs[0].program, SEVEN), packs.job(runs))
