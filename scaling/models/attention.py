@@ -11,7 +11,7 @@ from scaling.models.dense import Kernel, dense, product
 from scaling.models.normalization import Normalization
 from scaling.models.positions import rotate
 
-BLOCK, MOST_BLOCKS = 32, 4  # positions a block of queries holds at least, blocks at most: measured on CPU
+BLOCK, MOST_BLOCKS = 32, 2  # positions a block of queries holds at least, blocks at most: measured on CPU
 
 
 def causal_attention(q_GxSxE: Array, k_GxSxE: Array, v_GxSxE: Array) -> Array:

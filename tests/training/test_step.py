@@ -9,8 +9,9 @@ import packs
 import reference
 from scaling.config import Run
 from scaling.data.batches import batch
+from scaling.training import step as step_module
 from scaling.training.state import DATA, Tables, TrainState
-from scaling.training.step import token_losses, train_step
+from scaling.training.step import LARGE, microbatches, token_losses, train_step
 from scaling.training.tables import RunTables, Stream, hyperparameters, run_tables
 
 TINY = {
@@ -91,3 +92,34 @@ def test_a_refused_loss_changes_nothing_but_the_mark(limit: float) -> None:
         else:
             assert not any(same)
             assert (int(after.step), int(after.diverged_at)) == (1, -1)
+
+
+@pytest.mark.parametrize(("sequence", "batch_size", "accumulation", "shards", "backend", "parts"), [
+    (LARGE // 4 // 64 // 8, 8, 1, 1, "cpu", 4),
+    (LARGE // 4 // 64 // 8, 8, 1, 1, "gpu", 1),
+    (LARGE // 4 // 64 // 8, 8, 2, 1, "cpu", 2),  # half as large: as asked
+    (LARGE // 4 // 64 // 4, 8, 2, 1, "cpu", 8),
+    (LARGE // 4 // 64 // 4, 8, 1, 2, "cpu", 4),
+    (LARGE // 4 // 64 // 2, 6, 1, 1, "cpu", 3),  # 4 does not divide 6
+    (LARGE // 4 // 64 // 2, 7, 1, 1, "cpu", 1),
+])
+def test_a_batch_is_split_where_its_activations_are_large(
+    sequence: int, batch_size: int, accumulation: int, shards: int, backend: str, parts: int,
+) -> None:
+    run = packs.pack_run(**{"model.width": 16, "model.heads": 1, "model.feedforward_ratio": 4.0,
+                            "data.sequence": sequence, "data.batch": batch_size, "training.accumulation": accumulation})
+    assert microbatches(run.program, shards, backend) == parts
+
+
+def test_a_split_batch_gives_the_update_of_a_whole_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = packs.pack_run(**{**TINY, "data.batch": 8})
+    with jax.enable_x64(True):
+        before = packs.random_state(run.program, seed=0)
+        whole = jax.device_get(advance(run, before, 1)[0])
+        monkeypatch.setattr(step_module, "LARGE", 0)
+        jax.clear_caches()  # which know nothing of the constant
+        assert microbatches(run.program, 1, "cpu") == 4
+        parts = jax.device_get(advance(run, before, 1)[0])
+    assert not np.array_equal(whole.params["embedding"]["embedding"], before.params["embedding"]["embedding"])
+    assert not np.array_equal(whole.metrics, parts.metrics), "summed in the same order: was the batch split?"
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-14), whole, parts)
