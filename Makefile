@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 WORKDIR ?= results/quickstart
 CONFIG := configs/quickstart.py
 
-.PHONY: quickstart test torture bench lint lock clean
+.PHONY: quickstart test torture fuzz bench lint lock clean
 
 # uv where it is there, else venv and pip; pins from requirements.lock either way.
 $(VENV)/.installed: pyproject.toml requirements.lock
@@ -28,6 +28,10 @@ test: $(VENV)/.installed
 torture: $(VENV)/.installed
 	rm -rf build/torture && mkdir -p build/torture
 	SCALING_CACHE=build/torture/cache PYTHONPATH=tests $(BIN)/python tests/sweeps/survival_sweep.py build/torture 100 50
+
+# 10,000 cases of odd configurations, grids, tables and laws; the tests hold 15 of each property's 500.
+fuzz: $(VENV)/.installed
+	SCALING_FUZZ=full $(BIN)/python -m pytest tests/fuzz --timeout=3600
 
 BENCHMARKS := sweep_throughput sweep_end_to_end overhead scaling_cost early_stopping fitting limits accelerator
 bench: $(VENV)/.installed
