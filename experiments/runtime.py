@@ -41,7 +41,8 @@ CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file, su
 # What a user can see to.
 USER_ERRORS = (ConfigError, LockedError, ChangedCorpusError, TableError, StoreError, TasksFailedError, OutOfMemoryError)
 # Of ml_collections, for a key that the configuration lacks or a value that it cannot hold.
-OVERRIDE_ERRORS = (flags.Error, AttributeError, KeyError, TypeError, ValueError)
+# RecursionError: of absl, looking for what a very long name may have meant.
+OVERRIDE_ERRORS = (flags.Error, AttributeError, KeyError, RecursionError, TypeError, ValueError)
 
 
 def define_workdir(required: bool = True) -> None:

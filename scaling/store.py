@@ -74,6 +74,9 @@ class Store:
         except pa.ArrowTypeError as error:
             raise StoreError(f"{self.folder(table)}: a column has different types in different files ({error}); move "
                              "the files of one type away") from error
+        except (pa.ArrowException, LookupError, TypeError, ValueError) as error:
+            raise StoreError(f"{self.folder(table)}: a file that this program did not write "
+                             f"({type(error).__name__}: {error}); move it away") from error
 
 
 def read(root: str | Path, table: str) -> pd.DataFrame:

@@ -36,14 +36,18 @@ def texts(value: Any, name: str) -> tuple[str, ...]:
     return tuple(text_of(item, name) for item in value)
 
 
-def array(value: Any, shape: tuple[int, ...], name: str, dtype: Any = np.float64) -> np.ndarray:
-    """Numbers of a shape; null is nan."""
+def array(
+    value: Any, shape: tuple[int, ...], name: str, dtype: Any = np.float64, unknown: bool = False,
+) -> np.ndarray:
+    """Finite numbers of a shape; null is nan where some may be unknown."""
     try:
         numbers = np.array(value, dtype=dtype)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise RecordError(f"{name}: expected numbers in lists of equal length, not {_shown(value)}") from error
     if numbers.shape != shape:
         raise RecordError(f"{name}: expected the shape {shape}, not {numbers.shape}")
+    if not (np.isfinite(numbers) | (unknown & np.isnan(numbers))).all():
+        raise RecordError(f"{name}: expected finite numbers, not {_shown(numbers[~np.isfinite(numbers)][0].item())}")
     return numbers
 
 

@@ -240,7 +240,7 @@ class Fit:
             objective=Objective(math.inf if delta is None else real(delta, "objective.delta"),
                                 record["objective"]["scale"]),
             parameters={name: real(value, name) for name, value in record["parameters"].items()},
-            covariance_PxP=array(record["covariance"], (size, size), "covariance"),
+            covariance_PxP=array(record["covariance"], (size, size), "covariance", unknown=True),
             draws_BxP=array(record["draws"] or np.zeros((0, size)), (len(record["draws"]), size), "draws"),
             value=real(record["value"], "value"),
             agreement=real(record["agreement"], "agreement"),

@@ -108,6 +108,8 @@ def test_a_record_that_names_a_module_or_callable_is_refused(name: str) -> None:
     ({"covariance": [[1.0]]}, r"covariance: expected the shape \(5, 5\), not \(1, 1\)"),
     ({"draws": [["x"] * SIZE]}, r"draws: expected numbers in lists of equal length"),
     ({"value": None}, r"value: expected a finite number, not None"),
+    ({"points": {**RECORD["points"], "target": [None] * M}}, r"target: expected finite numbers, not nan"),
+    ({"draws": [[1e999] * SIZE]}, r"draws: expected finite numbers, not inf"),
     ({"refusals": [{"kind": "flat", "reason": 3, "parameters": []}]}, r"reason: expected text, not 3"),
     ({"errors": {"points": -1, "rmse": 0.1, "relative": None}}, r"points: expected a whole number, not -1"),
     ({"points": {**RECORD["points"], "weight": [1.0]}}, r"weight: expected the shape \(6,\), not \(1,\)"),
