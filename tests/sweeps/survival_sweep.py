@@ -137,6 +137,7 @@ def check_what_ended(workdir: Path) -> None:
     lost = [run_id for run_id, digest in before.items() if now.get(run_id) != digest]
     if lost or (workdir / "corrupt").exists():
         raise RuntimeError(f"{workdir}: lost or changed {lost}, or set something aside")
+    record.parent.mkdir(exist_ok=True)  # a very early kill left none
     record.write_text(json.dumps(now))
 
 
