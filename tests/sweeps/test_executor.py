@@ -19,25 +19,17 @@ from scaling.sweeps.grid import product
 from scaling.sweeps.jobs import Settings
 from scaling.sweeps.lock import LockedError, workdir_lock
 from scaling.sweeps.plan import Width
-from scaling.sweeps.rows import VOLATILE
 from scaling.sweeps.sweep import Stage, Sweep
 from scaling.sweeps.tuning import Speed, Tuner
 from scaling.sweeps.work import ChangedCorpusError
 from scaling.sweeps.workbench import Workbench
 from scaling.training.loop import PackRun
+from small_sweeps import KeptBench, assert_same, files, tables
 
 STEPS = 40
-KEYS = {"runs": ["run_id"], "curves": ["run_id", "step", "split", "domain"], "diagnostics": ["run_id", "step", "name"]}
 COOLDOWN = {
     "parent.optimizer": "keep", "schedule.name": "linear", "schedule.floor": 0.0, "schedule.warmup": {"steps": 0},
     "training.duration": {"steps": 10}, "evaluation.points": None, "evaluation.steps": (5,)}
-
-
-class KeptBench(Workbench):
-    """A workbench that keeps its trainers from sweep to sweep, since compiling costs."""
-
-    def forget(self, program: Run) -> None:
-        pass
 
 
 @pytest.fixture(scope="module")
@@ -81,24 +73,6 @@ def grandchildren(parents: Sequence[Run], at: int = 5) -> list[Run]:
 
 def sweep(runs: Sequence[Run], workdir: Path, bench: Workbench, seconds: float = 1e9) -> pd.DataFrame:
     return run_sweep(runs, workdir, bench, Settings(seconds), never)
-
-
-def tables(workdir: Path, packing: bool = True) -> dict[str, pd.DataFrame]:
-    """The workdir's tables in a fixed order, less what says nothing of the results."""
-    dropped = [*VOLATILE] if packing else [*VOLATILE, "pack_id", "job_id"]
-    read = {name: Store(workdir / "store").read(name) for name in KEYS}
-    return {name: table.drop(columns=dropped, errors="ignore").sort_values(KEYS[name]).reset_index(drop=True)
-            for name, table in read.items()}
-
-
-def assert_same(found: dict[str, pd.DataFrame], wanted: dict[str, pd.DataFrame]) -> None:
-    for name, table in wanted.items():
-        assert not table.duplicated(KEYS[name]).any()
-        pd.testing.assert_frame_equal(found[name], table, check_exact=True)
-
-
-def files(workdir: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(workdir)): path.read_bytes() for path in (workdir / "store").rglob("*.parquet")}
 
 
 class PowerCutError(RuntimeError):
