@@ -130,7 +130,7 @@ def test_tables_of_foreign_schemas_are_united_or_refused(folder: Path, tables: l
         path.parent.mkdir(parents=True, exist_ok=True)
         write_parquet(path, arrow)
     try:
-        store.read("diagnostics")
+        assert isinstance(store.read("diagnostics"), pd.DataFrame)
     except StoreError as error:
         refused(error)
     finally:
