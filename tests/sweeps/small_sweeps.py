@@ -1,10 +1,12 @@
 """Sweeps small enough to train in a test, and their tables in a form that compares."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytest
 
 from helpers import never, small_run, write_text
 from scaling.config import Run
@@ -15,11 +17,32 @@ from scaling.sweeps.jobs import Settings
 from scaling.sweeps.rows import VOLATILE
 from scaling.sweeps.sweep import Stage, Sweep
 from scaling.sweeps.workbench import Workbench
+from scaling.training.loop import PackRun
 
 KEYS = {"runs": ["run_id"], "curves": ["run_id", "step", "split", "domain"], "diagnostics": ["run_id", "step", "name"]}
 COOLDOWN = {
     "parent.optimizer": "keep", "schedule.name": "linear", "schedule.floor": 0.0, "schedule.warmup": {"steps": 0},
     "training.duration": {"steps": 30}, "evaluation.points": None, "evaluation.steps": (5, 20)}
+
+
+class PowerCutError(RuntimeError):
+    """Ends a sweep at a moment of a test's choice."""
+
+
+@contextlib.contextmanager
+def power_cut(after: int) -> Iterator[None]:
+    """A block that a power cut ends once a pack reads a snapshot of a step beyond `after`."""
+    read_snapshot = PackRun.read
+
+    def die(self: PackRun, step: int, measured: Any) -> Any:
+        if step > after:
+            raise PowerCutError
+        return read_snapshot(self, step, measured)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PackRun, "read", die)
+        with pytest.raises(PowerCutError):
+            yield
 
 
 class KeptBench(Workbench):

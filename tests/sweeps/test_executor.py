@@ -1,7 +1,7 @@
 """A sweep in a workdir: branches, resuming, widening, narrowing, replay, failures, refusals."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from scaling.sweeps.tuning import Speed, Tuner
 from scaling.sweeps.work import ChangedCorpusError
 from scaling.sweeps.workbench import Workbench
 from scaling.training.loop import PackRun
-from small_sweeps import KeptBench, assert_same, files, tables
+from small_sweeps import KeptBench, PowerCutError, assert_same, files, power_cut, tables
 
 STEPS = 40
 COOLDOWN = {
@@ -75,27 +75,10 @@ def sweep(runs: Sequence[Run], workdir: Path, bench: Workbench, seconds: float =
     return run_sweep(runs, workdir, bench, Settings(seconds), never)
 
 
-class PowerCutError(RuntimeError):
-    pass
-
-
-@pytest.fixture
-def cut(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """cut(runs, workdir, bench, step): a sweep that ends in a power cut once a pack has read that step."""
-    def run(runs: Sequence[Run], workdir: Path, bench: Workbench, after: int) -> None:
-        read = PackRun.read
-
-        def die(self: PackRun, step: int, measured: Any) -> Any:
-            if step > after:
-                raise PowerCutError
-            return read(self, step, measured)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(PackRun, "read", die)
-            with pytest.raises(PowerCutError):
-                sweep(runs, workdir, bench, seconds=0)
-
-    return run
+def cut(runs: Sequence[Run], workdir: Path, bench: Workbench, after: int) -> None:
+    """A sweep that ends in a power cut once a pack has read that step."""
+    with power_cut(after):
+        sweep(runs, workdir, bench, seconds=0)
 
 
 def test_a_trunk_and_its_cooldown_equal_the_single_wsd_run(base: Run, bench: Workbench, tmp_path: Path) -> None:
@@ -187,7 +170,7 @@ def test_a_branch_asked_for_later_starts_from_a_state_made_again(base: Run, benc
 
 @pytest.mark.parametrize("after", [5, 30])
 def test_a_sweep_cut_narrowed_and_restored_equals_one_that_ran_through(
-    after: int, base: Run, bench: Workbench, tmp_path: Path, cut: Callable[..., None],
+    after: int, base: Run, bench: Workbench, tmp_path: Path,
 ) -> None:
     """Cut in the trunks' pack (step 30) or before its first checkpoint (5), then one seed alone, then all."""
     runs = branching(base, seeds=(0, 1, 2))
@@ -204,7 +187,7 @@ def test_a_sweep_cut_narrowed_and_restored_equals_one_that_ran_through(
 
 
 def test_a_sweep_cut_in_its_branches_resumes_there(
-    base: Run, bench: Workbench, tmp_path: Path, cut: Callable[..., None], monkeypatch: pytest.MonkeyPatch,
+    base: Run, bench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     trunks = dataclasses.replace(base, training=dataclasses.replace(base.training, duration=Duration(steps=30)))
     runs = branching(trunks)
@@ -230,7 +213,7 @@ def test_a_sweep_cut_in_its_branches_resumes_there(
 
 
 def test_a_checkpoint_never_outlives_its_rows(
-    base: Run, bench: Workbench, tmp_path: Path, cut: Callable[..., None], monkeypatch: pytest.MonkeyPatch,
+    base: Run, bench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A second power cut, while a narrowed sweep forgets the first one's pack, must not leave a pack that resumes in
     its middle without the rows before it.

@@ -31,13 +31,9 @@ from scaling.sweeps.sweep import Sweep
 from scaling.sweeps.tuning import Speed, Tuner
 from scaling.sweeps.workbench import Workbench
 from scaling.training.loop import PackRun
-from small_sweeps import KeptBench, assert_same, base_run, branching, files, sweep, tables
+from small_sweeps import KeptBench, PowerCutError, assert_same, base_run, branching, files, power_cut, sweep, tables
 
 NO_SPACE = r": no space left on device; free space and run the same command again: finished work is kept"
-
-
-class PowerCutError(RuntimeError):
-    pass
 
 
 def die(*_: object, **__: object) -> None:
@@ -97,11 +93,8 @@ def whole(runs: list[Run], bench: Workbench, tmp_path_factory: pytest.TempPathFa
 def half(runs: list[Run], bench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sweep, cut while its cooldowns train: a finished pack, a checkpoint with rows before it, four states."""
     folder = tmp_path_factory.mktemp("half")
-    with pytest.MonkeyPatch.context() as patch:
-        read_ = PackRun.read
-        patch.setattr(PackRun, "read", lambda self, step, measured: (die if step > 20 else read_)(self, step, measured))
-        with pytest.raises(PowerCutError):
-            sweep(runs, folder, bench)
+    with power_cut(after=20):
+        sweep(runs, folder, bench)
     assert read(folder / "store", "runs").status.value_counts().to_dict() == {"running": 4, "done": 2}
     assert len(list((folder / "states").iterdir())) == 4
     assert int(next((folder / "checkpoints").glob("*/*")).name) >= 5

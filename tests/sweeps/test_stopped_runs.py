@@ -20,7 +20,7 @@ from scaling.sweeps.sweep import Stage, Sweep
 from scaling.sweeps.tuning import Speed, Tuner
 from scaling.sweeps.workbench import Workbench
 from scaling.training.loop import PackRun
-from small_sweeps import COOLDOWN, KeptBench, assert_same, base_run, files, tables
+from small_sweeps import COOLDOWN, KeptBench, PowerCutError, assert_same, base_run, files, power_cut, tables
 
 QUESTION = Question("a", 0.9)
 STEPS = 80
@@ -84,27 +84,14 @@ def test_neighbours_do_not_notice_and_rows_say_what_was_trained(
         pd.testing.assert_frame_equal(found[name], kept, check_exact=True)
 
 
-class PowerCutError(RuntimeError):
-    pass
-
-
 @pytest.mark.parametrize("after", [35, 70])
 def test_a_cut_sweep_decides_the_same_once_it_resumes(
-    base: Run, bench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int,
+    base: Run, bench: Workbench, tmp_path: Path, after: int,
 ) -> None:
     """Between looks, and after the stops."""
     sweep(rates(base), tmp_path / "whole", bench, QUESTION)
-    read = PackRun.read
-
-    def die(self: PackRun, step: int, measured: Any) -> Any:
-        if step > after:
-            raise PowerCutError
-        return read(self, step, measured)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(PackRun, "read", die)
-        with pytest.raises(PowerCutError):
-            sweep(rates(base), tmp_path / "cut", bench, QUESTION, seconds=0)
+    with power_cut(after):
+        sweep(rates(base), tmp_path / "cut", bench, QUESTION, seconds=0)
     sweep(rates(base), tmp_path / "cut", bench, QUESTION, seconds=0)
     assert_same(tables(tmp_path / "cut"), tables(tmp_path / "whole"))
 
