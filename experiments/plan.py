@@ -33,6 +33,8 @@ def main() -> None:
           f"{len(sizes)} sizes from {sizes[0]:,} to {sizes[-1]:,} parameters")
     print(f"tokens {sum(row.tokens for row in rows):.3g}, FLOPs {sum(row.flops for row in rows):.3g}, "
           f"memory a device {max(row.bytes_per_device for row in rows) / 2**20:.0f} MiB")
+    if experiment.follow_ups:
+        print(f"{len(experiment.follow_ups)} more rounds of runs are decided by these, and are not counted here")
     if experiment.sweep.pinned:
         print(f"given on the command line, in place of axes where they set it: {dict(experiment.sweep.pinned)}")
     print(f"to train: {sum(row.runs_left for row in left)} runs, about {sum(row.seconds_left for row in left):.0f} s "

@@ -10,17 +10,22 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
 
 from experiments import analyse, report, runtime
 from experiments.profiling import profiled
+from scaling.config import Run
 from scaling.fields import check
+from scaling.store import Store
 from scaling.sweeps.early_stopping import Question
 from scaling.sweeps.jobs import Settings
 from scaling.sweeps.preemption import Stop
+from scaling.sweeps.rows import FINAL
 from scaling.sweeps.workbench import Workbench, cache_folder
+from scaling.training.loop import Preempted
 
 FLAGS = flags.FLAGS
 
@@ -38,11 +43,18 @@ def main() -> None:
     workdir = Path(FLAGS.workdir)
     cluster = () if FLAGS.executor == "local" else (experiment.cluster,)
     question = Question(FLAGS.early_stopping, FLAGS.confidence) if FLAGS.early_stopping else None
+    bench, store = Workbench(cache_folder()), Store(workdir / "store")
     with stop.saving(), profiled(Path(FLAGS.profile) if FLAGS.profile else None, stop) as interrupted:
-        runs = run_sweep(experiment.sweep.runs(), workdir, Workbench(cache_folder()),
-                         Settings(FLAGS.checkpoint_seconds), interrupted, question, *cluster)
-    if runs is None:
-        return  # process 0 of several says and does the rest
+        for sweep, last in experiment.rounds(store):
+            todo = sweep.runs()
+            if not last and _ended(store, todo):
+                continue
+            runs = run_sweep(todo, workdir, bench, Settings(FLAGS.checkpoint_seconds, keep_states=not last),
+                             interrupted, question, *cluster)
+            if not last and FLAGS.distributed:
+                raise Preempted("the runs that decide on more have ended; the next start trains what they decide")
+            if runs is None:
+                return  # process 0 of several says and does the rest
     experiment.save(workdir)
     counts = ", ".join(f"{count} {status}" for status, count in runs.status.value_counts().items())
     print(f"{len(runs)} runs in {workdir}: {counts}")
@@ -51,6 +63,12 @@ def main() -> None:
         findings = analyse.analyse(workdir)
         print(runtime.study_modules(experiment.study)[1].summary(findings))
         print(report.report(workdir, findings))
+
+
+def _ended(store: Store, runs: Sequence[Run]) -> bool:
+    """Whether all runs have an outcome."""
+    table = store.read("runs")
+    return len(table) > 0 and {run.run_id for run in runs} <= set(table.run_id[table.status.isin(FINAL)])
 
 
 if __name__ == "__main__":

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import importlib.util
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,7 +24,7 @@ from scaling.config import run_from
 from scaling.fields import ConfigError
 from scaling.laws.law import TableError
 from scaling.seal import read_json, write_json
-from scaling.store import StoreError
+from scaling.store import Store, StoreError
 from scaling.sweeps.dispatch import TasksFailedError
 from scaling.sweeps.introduction import LostProcessError
 from scaling.sweeps.lock import LockedError
@@ -35,6 +36,7 @@ from scaling.sweeps.workbench import cache_folder
 from scaling.training.loop import Preempted
 from scaling.training.trainer import OutOfMemoryError
 
+FollowUp = Callable[[Store], Sequence[Stage]]  # stages that are decided by what the runs before gave
 CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file, such as configs/quickstart.py.")
 
 
@@ -100,6 +102,16 @@ class Experiment:
     sweep: Sweep
     study: dict[str, Any] | None
     cluster: dict[str, Any] | None = None
+    follow_ups: tuple[FollowUp, ...] = ()
+
+    def rounds(self, store: Store) -> Iterator[tuple[Sweep, bool]]:
+        """The sweep, then once more with each follow-up's stages, decided when it is asked for; whether it is the last.
+        """
+        sweep = self.sweep
+        for index, follow_up in enumerate((None, *self.follow_ups)):
+            if follow_up is not None:
+                sweep = dataclasses.replace(sweep, stages=(*sweep.stages, *follow_up(store)))
+            yield sweep, index == len(self.follow_ups)
 
     def save(self, workdir: Path) -> None:
         """Leave the configuration beside the store, for analyse and report."""
@@ -119,8 +131,9 @@ def load_experiment() -> Experiment:
     base = run_from(values)
     module = _module(Path(config_flags.get_config_filename(flags.FLAGS["config"])))
     stages = module.get_stages(config) if hasattr(module, "get_stages") else (Stage("runs", [{}]),)
-    return Experiment(Sweep(base, tuple(stages), pinned),
-                      *(None if section is None else section.to_dict() for section in (study, cluster)))
+    follow_ups = tuple(functools.partial(follow_up, config) for follow_up in getattr(module, "FOLLOW_UPS", ()))
+    study, cluster = (None if section is None else section.to_dict() for section in (study, cluster))
+    return Experiment(Sweep(base, tuple(stages), pinned), study, cluster, follow_ups)
 
 
 def _module(path: Path) -> ModuleType:

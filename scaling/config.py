@@ -16,7 +16,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from scaling import fields
-from scaling.fields import ConfigError, check, static, traced
+from scaling.duration import LARGEST, Duration
+from scaling.fields import check, static, traced
+from scaling.weighing import Mixer, Objective, check_weighing
 
 ACTIVATIONS = ("gelu", "relu2", "swiglu")
 POSITIONS = ("learned", "rotary")
@@ -24,45 +26,10 @@ NORMS = ("layernorm", "rmsnorm")
 OPTIMIZERS = ("adamw",)
 DECAY_CONVENTIONS = ("coupled", "independent")
 DECAYED_PARAMETERS = ("all", "matrices")
-SCHEDULES = ("constant", "cosine", "inverse_sqrt", "linear", "wsd")
+SCHEDULES = ("constant", "cosine", "infinite", "inverse_sqrt", "linear", "wsd")
 DTYPES = ("bfloat16", "float32", "float64")
 MIXTURE_TOLERANCE = 1e-9
-LARGEST = 2**31 - 1  # size or step: devices count in 32 bits
 MOST_POINTS = 10_000  # evaluations of a run
-
-
-@dataclasses.dataclass(frozen=True)
-class Duration:
-    """A length of training in exactly one unit: steps, training tokens, or epochs of the only domain drawn."""
-
-    steps: int | None = traced(None)
-    tokens: float | None = traced(None)
-    epochs: float | None = traced(None)
-
-    def __post_init__(self) -> None:
-        given = {unit: value for unit, value in vars(self).items() if value is not None}
-        check(len(given) == 1, "duration", given, "exactly one unit", "give one of steps, tokens, epochs")
-        unit, value = next(iter(given.items()))
-        check(0 <= value < math.inf, f"duration.{unit}", value, "finite and not negative", "use 0 or more")
-
-    def in_steps(self, tokens_per_step: int, steps_per_epoch: float | None = None) -> int:
-        """Number of optimizer steps; fractions of a step are rounded up. Epochs need `steps_per_epoch`."""
-        steps = self._steps(tokens_per_step, steps_per_epoch)
-        check(steps < math.inf, "duration", vars(self), "a finite number of steps", "shorten it")
-        return math.ceil(steps)
-
-    def _steps(self, tokens_per_step: int, steps_per_epoch: float | None) -> float:
-        if self.steps is not None:
-            return self.steps
-        if self.tokens is not None:
-            return self.tokens / tokens_per_step
-        if steps_per_epoch is None:
-            raise ConfigError(
-                f"duration.epochs = {self.epochs}: expected steps or tokens, since the domains of a mixture pass at "
-                "different speeds; draw from one domain alone, or change the unit"
-            )
-        assert self.epochs is not None
-        return self.epochs * steps_per_epoch
 
 
 def _divisors(number: int) -> list[int]:
@@ -182,13 +149,20 @@ class Optimizer:
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """Learning rate over a run: linear warm-up to `peak`, then the named shape down to `floor`, a share of the peak."""
+    """Learning rate over a run: linear warm-up to `peak`, then the named shape down to `floor`, a share of the peak.
+
+    infinite (Ibrahim et al. 2024, arXiv 2403.08763): a cosine over `cooldown` from the peak to `level`, a share of the
+    peak, which is held for as long as the run goes on; exponential to `floor` over the last `decay`, 0 steps for not
+    yet. A branch that goes on at the level has it as its own peak, `level` 1 and `cooldown` 0.
+    """
 
     name: str = traced(choices=SCHEDULES)
     peak: float = traced()
     warmup: Duration = traced()
     floor: float = traced()
-    decay: Duration | None = traced()  # length of the final decay of wsd; None for the others
+    decay: Duration | None = traced()  # length of the final decay of wsd and infinite; None for the others
+    level: float | None = traced(None)
+    cooldown: Duration | None = traced(None)
 
     def __post_init__(self) -> None:
         check(self.peak >= 0 and math.isfinite(self.peak), "schedule.peak", self.peak, "finite and not negative",
@@ -196,8 +170,16 @@ class Schedule:
         check(0 <= self.floor <= 1, "schedule.floor", self.floor, "a share of the peak from 0 to 1", "use 0 or 0.1")
         check(self.name != "constant" or self.floor == 1, "schedule.floor", self.floor,
               "1.0 for a constant schedule, which never decays", "set floor to 1.0 or name another schedule")
-        check((self.decay is not None) == (self.name == "wsd"), "schedule.decay", self.decay,
-              "a duration for wsd and None for every other schedule", "set or remove schedule.decay")
+        infinite = self.name == "infinite"
+        check((self.decay is not None) == (infinite or self.name == "wsd"), "schedule.decay", self.decay,
+              "a duration for wsd and infinite and None for every other schedule", "set or remove schedule.decay")
+        for name in ("level", "cooldown"):
+            value = getattr(self, name)
+            check((value is not None) == infinite, f"schedule.{name}", value,
+                  "a value for infinite and None for every other schedule", f"set or remove schedule.{name}")
+        check(self.level is None or 0 < self.floor <= self.level <= 1, "schedule.level", self.level,
+              f"from schedule.floor = {self.floor} to 1, and a floor above 0, for an exponential decay to the floor",
+              "use a level such as 0.5 and a floor such as 0.1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -263,6 +245,8 @@ class Run:
     training: Training = static()
     evaluation: Evaluation = static()
     parent: Parent | None = traced()
+    mixer: Mixer | None = static(None)
+    objective: Objective | None = static(None)
 
     def __post_init__(self) -> None:
         check(self.data.batch % self.training.accumulation == 0, "training.accumulation", self.training.accumulation,
@@ -271,12 +255,29 @@ class Run:
         check(self.schedule.peak > 0 or not divides, "schedule.peak", self.schedule.peak,
               "a positive peak with optimizer.decay_convention = 'independent', which divides by it",
               "raise the peak or use 'coupled'")
+        check_weighing(self.mixer, self.objective, self.data.names, self.training.accumulation)
+        if self.mixer is not None:
+            self._check_mixer(self.mixer)
+
+    def _check_mixer(self, mixer: Mixer) -> None:
+        """What a mixer asks of the data and the parent."""
+        check(len(self.data.mixture) == 1, "data.mixture", self.data.mixture, "one phase with a mixer, to start from",
+              "drop the others")
+        if mixer.name == "doremi":
+            check(self.parent is not None and self.parent.optimizer == "reset", "parent", self.parent,
+                  "the reference run of doremi, with optimizer 'reset' (the run itself starts fresh)", "name one")
+        if mixer.name == "doge":
+            shares, names = dict(self.data.mixture[0][1]), self.data.names
+            equal = len(shares) == len(names) and max(shares.values()) - min(shares.values()) < MIXTURE_TOLERANCE
+            check(equal and self.data.batch % len(names) == 0, "data.mixture, data.batch", (shares, self.data.batch),
+                  f"equal shares and a batch that {len(names)} domains divide, with doge", "change them")
 
     @functools.cached_property
     def run_id(self) -> str:
         """Twelve hex digits: SHA-256 of the canonical JSON of every field, durations in steps where units allow."""
-        canonical = {name: _canonical_section(getattr(self, name), self.data.tokens_per_step)
-                     for name in fields.names(Run) if name != "parent"}
+        given = {name: getattr(self, name) for name in fields.names(Run) if name != "parent"}
+        canonical = {name: _canonical_section(section, self.data.tokens_per_step)
+                     for name, section in given.items() if section is not None}
         if self.parent is not None:  # its step counts in the parent's batches, not ours
             canonical["parent"] = {**vars(self.parent), "at": vars(self.parent.at)}
         text = json.dumps(canonical, sort_keys=True)
@@ -303,9 +304,9 @@ def _canonical_section(section: Any, tokens_per_step: int) -> Any:
             return {"epochs": section.epochs}
         return {"steps": section.in_steps(tokens_per_step)}
     if fields.is_section(section):
-        cls: Any = type(section)
-        names = fields.names(cls)
-        return {name: _canonical_section(getattr(section, name), tokens_per_step) for name in names}
+        given = {field.name: getattr(section, field.name) for field in dataclasses.fields(section)
+                 if getattr(section, field.name) is not field.default}  # a new optional field leaves old ids alone
+        return {name: _canonical_section(value, tokens_per_step) for name, value in given.items()}
     return section
 
 

@@ -182,6 +182,13 @@ def pairs(value: Any, path: str) -> tuple:
     return tuple(sorted((name, item) for name, item in listed))
 
 
+def nested_pairs(value: Any, path: str) -> tuple | None:
+    """As `pairs`, of mappings within a mapping; None stays None."""
+    if value is None or _is_blank(value):
+        return None
+    return tuple((name, pairs(inner, f"{path}.{name}")) for name, inner in pairs(value, path))
+
+
 def _is_pair(item: Any) -> bool:
     return isinstance(item, (tuple, list)) and len(item) == 2 and isinstance(item[0], str)
 

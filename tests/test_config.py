@@ -26,7 +26,13 @@ from scaling.sweeps.sweep import Stage, Sweep
 CONFIGS = sorted(path for path in (Path(__file__).parents[1] / "configs").glob("*.py") if path.name != "__init__.py")
 NAN, INF = math.nan, math.inf
 WSD = {"schedule.name": "wsd", "schedule.decay": {"steps": 5}}
+INFINITE = {"schedule.name": "infinite", "schedule.decay": {"steps": 5}, "schedule.level": 0.5,
+            "schedule.cooldown": {"steps": 3}}
 BOTH = {"prose": 0.5, "code": 0.5}
+OBJECTIVE = {"domain_weights": {}, "reweighting": "lin_upper", "temperature": 1.0, "uniform_for": {"steps": 3}}
+AIOLI = {"name": "aioli", "rate": 0.2, "memory": 1.0, "own": 0.75, "every": 20, "interval": 1, "passes": 1,
+         "windows": 4}
+SKILL_IT = {"name": "skill_it", "rate": 0.2, "graph": {"code": {"prose": 0.5}}, "every": 5, "window": 3, "windows": 4}
 
 # What is changed in a valid configuration, and what the message must say: field, value, cure.
 REFUSED: list[tuple[dict[str, Any], str]] = [
@@ -100,6 +106,22 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"evaluation.windows": 0}, r"evaluation\.windows = 0: expected 1 or more; use 64"),
     ({"parent": {"run_id": "abc", "at": {"steps": 5}, "optimizer": "kept"}},
      r"parent\.optimizer = 'kept': expected one of keep, reset; did you mean 'keep'\?"),
+    ({"mixer": {"name": "odm", "memory": 0.9, "rate": 0.1}}, r"mixer\.rate = 0\.1: expected None for odm, which "
+     r"takes memory; leave it out"),
+    ({"mixer": {"name": "odm"}}, r"mixer\.memory = None: expected a value for odm, which takes memory; set it"),
+    ({"mixer": {"name": "aiolli"}}, r"mixer\.name = 'aiolli': expected one of .*; did you mean 'aioli'\?"),
+    ({"mixer": {**AIOLI, "own": 1.2}}, r"mixer\.own = 1\.2: expected a share from 0 to 1; correct it"),
+    ({"mixer": {**AIOLI, "every": 0}}, r"mixer\.every = 0: expected 1 or more; use a positive number"),
+    ({"mixer": {**AIOLI, "every": 3}}, r"mixer\.every = 3: expected rounds longer than their 1 · 3 · 1 = 3 steps"),
+    ({"mixer": AIOLI, "data.mixture": [(0.0, BOTH), (0.5, BOTH)]}, r"data\.mixture = .*: expected one phase with a mi"),
+    ({"mixer": {**SKILL_IT, "graph": {"cod": {"prose": 1.0}}}}, r"mixer\.graph: unknown key 'cod'; did you mean 'code"),
+    ({"mixer": {"name": "doremi", "rate": 1.0, "smoothing": 1e-4}}, r"parent = None: expected the reference run of do"),
+    ({"mixer": {"name": "doge", "rate": 20.0}, "data.mixture": BOTH}, r"data\.mixture, data\.batch = .*: expected equ"),
+    ({"mixer": AIOLI, "training.accumulation": 2}, r"training\.accumulation = 2: expected 1 with a mixer or an object"),
+    ({"objective": {**OBJECTIVE, "temperature": 0.0}}, r"objective\.temperature = 0\.0: expected positive and finite"),
+    ({"objective": {**OBJECTIVE, "reweighting": "none"}}, r"objective\.temperature = 1\.0: expected None for reweight"),
+    ({"objective": {**OBJECTIVE, "domain_weights": {"prose": -1.0}}}, r"domain_weights\.prose = -1\.0: expected finit"),
+    ({"objective": {**OBJECTIVE, "domain_weights": {"cod": 1.0}}}, r"objective\.domain_weights: unknown key 'cod'; di"),
     # Known only with the corpus or the other runs: refused by the planner, before any compute.
     ({"training.duration": {"steps": 0}}, r"training\.duration = .*steps=0.*: expected 1 step or more; lengthen it"),
     ({"training.duration": {"epochs": 1}, "data.mixture": BOTH},
@@ -154,12 +176,15 @@ CHANGED: dict[str, Any] = {
     "optimizer.name": "sgd", "optimizer.b1": 0.8, "optimizer.b2": 0.99, "optimizer.eps": 1e-6,
     "optimizer.weight_decay": 0.0, "optimizer.decay_convention": "independent", "optimizer.decay_on": "all",
     "optimizer.clip_norm": None, "schedule.name": "linear", "schedule.peak": 1e-3, "schedule.warmup": {"steps": 3},
-    "schedule.floor": 0.0, "schedule.decay": {"steps": 3}, "training.duration": {"steps": 30}, "training.seed": 1,
+    "schedule.floor": 0.0, "schedule.decay": {"steps": 3}, "schedule.level": 0.6, "schedule.cooldown": {"steps": 4},
+    "training.duration": {"steps": 30}, "training.seed": 1,
     "training.dtype": "float64", "training.accumulation": 2, "training.z_loss": 1e-4, "training.diverged_above": 9.0,
     "evaluation.points": 4, "evaluation.steps": (3, 7), "evaluation.windows": 8,
     "parent": {"run_id": "abc", "at": {"steps": 2}, "optimizer": "keep"},
+    "mixer": {"name": "odm", "memory": 0.9}, "objective": OBJECTIVE,
 }
-BEFORE = {"schedule.decay": WSD, "evaluation.steps": {"evaluation.points": None, "evaluation.steps": (3,)}}
+BEFORE = {"schedule.decay": WSD, "schedule.level": INFINITE, "schedule.cooldown": INFINITE,
+          "evaluation.steps": {"evaluation.points": None, "evaluation.steps": (3,)}}
 
 
 def leaves(cls: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -189,7 +214,30 @@ def test_what_belongs_to_a_program_is_as_agreed() -> None:
     assert {field for field, vary in FIELDS.items() if vary == "static"} == {
         *(field for field in FIELDS if field.startswith("model.")), "data.domains", "data.tokenizer", "data.sequence",
         "data.batch", "optimizer.name", "optimizer.decay_on", "training.dtype", "training.accumulation",
-        "evaluation.windows"}
+        "evaluation.windows", "mixer", "objective"}
+
+
+@pytest.mark.parametrize(("section", "before", "changes"), [
+    ("mixer", AIOLI, {"name": "skill_it", "every": 30, "interval": 2, "passes": 2, "windows": 8}),
+    ("objective", OBJECTIVE, {"reweighting": "extremes"}),
+])
+def test_fields_of_optional_sections_belong_to_the_program_as_agreed(section: str, before: dict, changes: dict) -> None:
+    """`changes`: of every static field; all others are traced."""
+    start = small_run(**{section: before})
+    traced = {"rate": 0.3, "memory": 0.5, "own": 0.6, "domain_weights": {"code": 2.0}, "temperature": 0.5,
+              "uniform_for": {"steps": 7}}
+    for name in before:
+        if name in changes:
+            value = SKILL_IT if name == "name" else {**before, name: changes[name]}
+            assert small_run(**{section: value}).program != start.program
+        else:
+            after = small_run(**{section: {**before, name: traced[name]}})
+            assert after.program == start.program
+            assert after.run_id != start.run_id
+
+
+def test_a_run_without_optional_sections_keeps_the_id_it_had_before_they_were() -> None:
+    assert small_run(mixer=None, objective=None).run_id == small_run().run_id
 
 
 def test_every_field_of_a_run_has_a_changed_value() -> None:
@@ -282,6 +330,7 @@ def configurations(draw: st.DrawFn) -> dict[str, Any]:
     """Valid configurations, far from each other."""
     heads, half = draw(st.integers(1, 4)), draw(st.integers(1, 8))
     name = draw(st.sampled_from(config.SCHEDULES))
+    infinite = name == "infinite"
     accumulation = draw(st.integers(1, 4))
     points = draw(st.none() | st.integers(2, 50))
     return small_config(**{
@@ -293,9 +342,11 @@ def configurations(draw: st.DrawFn) -> dict[str, Any]:
         "data.unique_tokens": draw(st.dictionaries(st.sampled_from(["prose", "code"]), st.integers(16, 10**9))),
         "data.batch": accumulation * draw(st.integers(1, 4)), "training.accumulation": accumulation,
         "optimizer.clip_norm": draw(st.none() | st.floats(1e-3, 1e3)), "schedule.name": name,
-        "schedule.floor": 1.0 if name == "constant" else draw(st.floats(0, 1)),
+        "schedule.floor": 1.0 if name == "constant" else draw(st.floats(1e-3 if infinite else 0.0, 1)),
         "schedule.peak": draw(st.floats(0, 1e3)), "schedule.warmup": draw(durations()),
-        "schedule.decay": draw(durations()) if name == "wsd" else None, "training.duration": draw(durations()),
+        "schedule.decay": draw(durations()) if infinite or name == "wsd" else None,
+        "schedule.level": 1.0 if infinite else None, "schedule.cooldown": draw(durations()) if infinite else None,
+        "training.duration": draw(durations()),
         "training.seed": draw(st.integers(0, 2**31 - 1)), "evaluation.points": points,
         "evaluation.steps": None if points else draw(st.lists(st.integers(0, 10**6), unique=True).map(sorted)),
         "parent": draw(st.none() | st.fixed_dictionaries(

@@ -64,21 +64,32 @@ class Corpus:
         """
         return np.stack([_spread(domain, sequence + 1, count) for domain in self.domains])
 
+    def other_validation_windows(self, sequence: int, evaluated: int, count: int) -> np.ndarray:
+        """`count` more windows of S + 1 tokens a domain, spread evenly over those that `validation_windows(sequence,
+        evaluated)` leaves: int32 [K, count, S + 1]. What looks at them while it trains has not seen the evaluation.
+
+        Raises:
+          ValueError: a domain holds fewer than both together.
+        """
+        return np.stack([_spread(domain, sequence + 1, count, evaluated) for domain in self.domains])
+
     def bytes_per_token(self, sequence: int, count: int) -> np.ndarray:
         """Bytes of text a target token stands for, over `validation_windows(sequence, count)`: float64 [K]."""
         targets_KxCxS = self.validation_windows(sequence, count)[:, :, 1:]
         return self.token_bytes_V[targets_KxCxS].mean(axis=(1, 2))
 
 
-def _spread(domain: Domain, width: int, count: int) -> np.ndarray:
+def _spread(domain: Domain, width: int, count: int, passed_over: int = 0) -> np.ndarray:
+    """`count` windows spread evenly, over all or over those that an equal spread of `passed_over` leaves."""
     held = domain.validation.size // width
-    if held < count:
+    if held < count + passed_over:
         raise ValueError(
-            f"domain {domain.name!r} holds {held} validation windows of {width} tokens, expected at least {count}; "
-            "evaluate on fewer or shorter windows, or give the domain more text"
+            f"domain {domain.name!r} holds {held} validation windows of {width} tokens, expected at least "
+            f"{count + passed_over}; evaluate on fewer or shorter windows, or give the domain more text"
         )
     windows_NxS = domain.validation[: held * width].reshape(held, width)
-    return windows_NxS[np.arange(count) * held // count].astype(np.int32)
+    rest = np.delete(np.arange(held), np.arange(passed_over) * held // max(passed_over, 1))
+    return windows_NxS[rest[np.arange(count) * len(rest) // count]].astype(np.int32)
 
 
 def load_corpus(domains: Mapping[str, str] | Iterable[tuple[str, str]], tokenizer: str, cache: Path) -> Corpus:

@@ -40,11 +40,14 @@ def train_all(work: Work, trainer: JobTrainer) -> None:
     """Train every run of the sweep that has no outcome yet."""
     jobs = work.jobs()
     work.forget_unfinished(jobs)
-    work.drop_states(work.left())
+    keep = trainer.settings.keep_states
+    if not keep:
+        work.drop_states(work.left())
     tally = Tally(len(work.left()), sum(map(work.flops, work.left())))
     with shown(tally, work.workdir.progress) as refresh:
         for index, job in enumerate(jobs):
             trainer.train(job, tally, refresh)
-            work.drop_states(work.left())
+            if not keep:
+                work.drop_states(work.left())
             if all(later.program != job.program for later in jobs[index + 1:]):
                 work.bench.forget(job.program)

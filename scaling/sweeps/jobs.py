@@ -31,9 +31,12 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How to train, nothing that changes a result: seconds between checkpoints."""
+    """How to train, nothing that changes a result: seconds between checkpoints; whether states that branches started
+    from stay, for runs that are still to be decided on.
+    """
 
     checkpoint_seconds: float
+    keep_states: bool = False
 
 
 class JobTrainer:

@@ -15,7 +15,15 @@ from scaling.config import Run
 from scaling.fields import ConfigError, check
 from scaling.files import CorruptFileError
 from scaling.seal import read_json, write_json
-from scaling.training.tables import Windows, evaluation_steps, horizon, in_steps, learning_rates, window_limits
+from scaling.training.tables import (
+    Windows,
+    evaluation_steps,
+    horizon,
+    in_steps,
+    learning_rates,
+    observations,
+    window_limits,
+)
 
 PLAN_CURE = ("restore it from a copy, or move it away: finished runs stay, and those still to train are planned anew, "
              "which may move their results within float reassociation")
@@ -92,8 +100,12 @@ def check_run(run: Run, parent: Run | None, windows: Windows) -> None:
           "float32 or bfloat16, since JAX computes in 32 bits unless told otherwise", "set JAX_ENABLE_X64=1")
     window_limits(run, windows)
     learning_rates(run, horizon(run, windows), windows)
+    observations(run, horizon(run, windows))
     if run.parent is None or parent is None:
         return
+    if parent.mixer is not None:
+        raise ConfigError(f"parent.run_id = {parent.run_id!r}: expected a parent without a mixer, since where its "
+                          "stream of data stands is not known beforehand; give the branch's work to the run itself")
     at, steps = in_steps(parent, run.parent.at, windows), horizon(parent, windows)
     if not 1 <= at <= steps:
         raise ConfigError(f"parent.at = {at} steps: expected 1 to {steps}, the length of parent {parent.run_id}; "

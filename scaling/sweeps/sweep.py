@@ -103,6 +103,9 @@ def overlay(run: Run, changes: Mapping[str, Any]) -> Run:
             if parts:
                 raise ConfigError(f"grid: {section!r} is set as a whole and so is its part {parts[0]!r}; keep one")
             replaced[section] = fields.convert_field(Run, section, values[""], section)
+        elif getattr(run, section) is None:
+            raise ConfigError(f"axis {section + '.' + min(values)!r}: the base configuration has no {section}; set "
+                              f"{section!r} as a whole, there or in the axis")
         else:
             frozen = tuple((key, type(value), _frozen(value, f"{section}.{key}"))
                            for key, value in sorted(values.items()))

@@ -54,7 +54,11 @@ def device_memory() -> int:
 
 
 def split(program: Run, runs: int, devices: int) -> int:
-    """Over how many devices to split one run: 1, unless there are fewer runs than devices."""
+    """Over how many devices to split one run: 1, unless there are fewer runs than devices. Never with doge, whose
+    gradients are by domain.
+    """
+    if program.mixer is not None and program.mixer.name == "doge":
+        return 1
     microbatch = program.data.batch // program.training.accumulation
     fitting = [d for d in range(1, devices // runs + 1)
                if devices % d == 0 and microbatch % d == 0 and program.evaluation.windows % d == 0]

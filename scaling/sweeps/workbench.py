@@ -56,6 +56,7 @@ class Workbench:
         try:
             counts_K = corpus.windows(program.data.sequence)
             corpus.validation_windows(program.data.sequence, program.evaluation.windows)
+            _held_out(corpus, program)
         except ValueError as error:
             raise ConfigError(f"data.sequence = {program.data.sequence}, evaluation.windows = "
                               f"{program.evaluation.windows}: {error}") from error
@@ -78,7 +79,8 @@ class Workbench:
         if key not in self._trainers:
             corpus, tokens = self._corpus(program.data.domains, program.data.tokenizer)
             validation = corpus.validation_windows(program.data.sequence, program.evaluation.windows)
-            self._trainers[key] = PackTrainer(program, corpus.vocabulary, tokens, validation, self.layout(width))
+            self._trainers[key] = PackTrainer(program, corpus.vocabulary, tokens, validation, self.layout(width),
+                                              held_out_KxMxT=_held_out(corpus, program))
         return self._trainers[key]
 
     def forget(self, program: Run) -> None:
@@ -90,3 +92,10 @@ class Workbench:
         """Shapes of one run's state."""
         vocabulary = self.corpus(program).vocabulary
         return jax.eval_shape(functools.partial(initial_state, program, vocabulary), np.int32(0))
+
+
+def _held_out(corpus: Corpus, program: Run) -> np.ndarray | None:
+    """The held-out windows that a program's mixer looks at; None without such a mixer."""
+    if program.mixer is None or program.mixer.windows is None:
+        return None
+    return corpus.other_validation_windows(program.data.sequence, program.evaluation.windows, program.mixer.windows)

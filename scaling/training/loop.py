@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,9 +14,9 @@ import numpy as np
 from scaling.config import Run
 from scaling.training.checkpoints import PackCheckpoints
 from scaling.training.recorder import Recorder, Snapshot
-from scaling.training.state import Metrics, TrainState, branch_state
-from scaling.training.tables import RunTables, Windows, hyperparameters
-from scaling.training.trainer import CHUNK, PackTrainer
+from scaling.training.state import Hyperparameters, TrainState, branch_state, referred_state
+from scaling.training.tables import RunTables, Windows, hyperparameters, observations
+from scaling.training.trainer import CHUNK, Measured, PackTrainer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +97,11 @@ class PackRun:
         self.live_W = np.zeros(trainer.layout.lanes, np.int32)
         self.live_W[self.places_R] = 1
         self.pace = Pace()
-        self.hyper = trainer.put(self._lanes([hyperparameters(run, job.windows, self.dtype) for run in job.runs]))
+        streams = [table.stream for table in job.tables]
+        self.values_R = [hyperparameters(run, job.windows, stream, self.dtype)
+                         for run, stream in zip(job.runs, streams, strict=True)]
+        self.hyper = trainer.put(self._lanes(self.values_R))
+        self.observations = observations(job.runs[0], job.steps)
 
     def _lanes(self, values_R: Sequence[Any]) -> Any:
         """Values of R runs in their lanes, [W, ...]; lanes without a run repeat the first run's and never advance."""
@@ -118,18 +121,26 @@ class PackRun:
         """The state before the first step: fresh, or the parents' with counters and metrics at zero."""
         seeds_W = self._lanes([np.int32(run.training.seed) for run in self.job.runs])
         if self.job.parents is None:
-            return self.trainer.initial(seeds_W)
-        branch = functools.partial(branch_state, self.trainer.program)
-        return self.place([jax.device_get(branch(state, run.parent is not None and run.parent.optimizer == "reset"))
-                           for run, state in zip(self.job.runs, self.job.parents, strict=True)])
+            return self.trainer.initial(seeds_W, self.hyper.mixing)
+        return self.place([jax.device_get(self._branch(run, values, state)) for run, values, state
+                           in zip(self.job.runs, self.values_R, self.job.parents, strict=True)])
+
+    def _branch(self, run: Run, values: Hyperparameters, parent: TrainState) -> TrainState:
+        """Where a run with a parent starts."""
+        program = self.trainer.program
+        if program.mixer is not None and program.mixer.name == "doremi":
+            seed = jnp.int32(run.training.seed)
+            return referred_state(program, self.trainer.vocabulary, seed, values.mixing, parent)
+        reset = run.parent is not None and run.parent.optimizer == "reset"
+        return branch_state(program, parent, reset, values.mixing)
 
     def place(self, states_R: Sequence[TrainState]) -> TrainState:
         """Host states of the runs onto their lanes."""
         return self.trainer.put(self._lanes(states_R))
 
-    def measure(self, state: TrainState) -> tuple[Any, Metrics, Any]:
+    def measure(self, state: TrainState) -> Measured:
         """Held-out losses and counters of the lanes that hold a run; see `PackTrainer.measure`."""
-        return self.trainer.measure(state, self.live_W)
+        return self.trainer.measure(state, self.live_W, self.hyper)
 
     def host_states(self, state: TrainState, run_ids: Sequence[str]) -> TrainState:
         """States of the named runs, host arrays [R, ...]."""
@@ -146,10 +157,13 @@ class PackRun:
         tables, steps_W = self.trainer.put((tables, self.live_W * count))
         jax.block_until_ready(state)
         self.pace.sent(count)
-        return self.trainer.train(state, self.hyper, tables, steps_W)
+        return self.trainer.train(state, self.hyper, tables, steps_W, start in self.observations)
 
     def towards(self, state: TrainState, start: int, stop: int) -> tuple[TrainState, int]:
-        """One call from step `start` on, to step `stop` at most; the state and the step it will reach."""
+        """One call from step `start` on, to step `stop` at most; the state and the step it will reach. It ends where
+        mixers look at their held-out losses.
+        """
+        stop = min([stop, *(step for step in self.observations if step > start)])
         reached = start + min(self.pace.steps, stop - start)
         return self.advance(state, start, reached), reached
 
@@ -157,11 +171,11 @@ class PackRun:
         """Train these runs no further."""
         self.live_W[self.places_R[[self.job.run_ids.index(run_id) for run_id in run_ids]]] = 0
 
-    def read(self, step: int, measured: tuple[Any, Metrics, Any]) -> Snapshot:
+    def read(self, step: int, measured: Measured) -> Snapshot:
         """Bring a snapshot to the host; waits for the devices."""
-        losses_WxKxM, metrics_W, diverged_at_W = jax.tree.map(np.asarray, measured)
-        take = self.places_R
-        return Snapshot(step, losses_WxKxM[take], tuple(x[take] for x in metrics_W), diverged_at_W[take])
+        taken = jax.tree.map(lambda leaf: np.asarray(leaf)[self.places_R], measured)
+        shares = taken.shares._asdict() if taken.shares else {}
+        return Snapshot(step, taken.losses_KxM, tuple(taken.metrics), taken.diverged_at, shares)
 
 
 def replay_pack(trainer: PackTrainer, job: PackJob, hooks: Hooks) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,7 @@ class Snapshot:
     losses_RxKxM: np.ndarray  # nats/token
     metrics_R: tuple[np.ndarray, ...]  # steps, Σ loss, Σ loss², Σ gradient norm since the last snapshot
     diverged_at_R: np.ndarray
+    shares: Mapping[str, np.ndarray]  # of an online mixer: a quantity's name to [R, K]; else empty
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,8 +72,13 @@ class Recorder:
             self._curves += self._rows(fact, snapshot, index)
             steps, _, _, norm = (float(total[index]) for total in snapshot.metrics_R)
             if steps > 0:
-                self._diagnostics.append(
-                    {"run_id": fact.run_id, "step": snapshot.step, "name": "gradient_norm", "value": norm / steps})
+                self._diagnose(fact, snapshot, "gradient_norm", norm / steps)
+            for name, values_RxK in snapshot.shares.items():
+                for domain, value in zip(self.domains, values_RxK[index].tolist(), strict=True):
+                    self._diagnose(fact, snapshot, f"{name}.{domain}", float(value))
+
+    def _diagnose(self, fact: RunFacts, snapshot: Snapshot, name: str, value: float) -> None:
+        self._diagnostics.append({"run_id": fact.run_id, "step": snapshot.step, "name": name, "value": value})
 
     def _rows(self, fact: RunFacts, snapshot: Snapshot, index: int) -> list[dict]:
         step = snapshot.step

@@ -11,6 +11,7 @@ from jax import Array
 from scaling.config import Run
 from scaling.models.transformer import Transformer
 from scaling.optimizers.build import OptimizerValues, build
+from scaling.training.mixing import blank_inputs, initial_mixing
 
 INIT, DATA = 0, 1  # purposes folded into a run's key
 Values = Any  # a numpy array on the host, a jax array on devices
@@ -24,6 +25,8 @@ class Hyperparameters(NamedTuple):
     z_loss: Values
     diverged_above: Values
     windows_K: Values  # int32, training windows a domain may give
+    mixing: Any = ()  # MixingInputs of a program with a mixer
+    objective: Any = ()  # ObjectiveValues of a program with an objective
 
 
 class Tables(NamedTuple):
@@ -55,6 +58,7 @@ class TrainState(NamedTuple):
     step: Array  # int32, updates done in this run
     diverged_at: Array  # int32, the step whose loss or gradient was refused; -1 while the run is sound
     metrics: Metrics
+    mixing: Any = ()  # MixingState of a program with a mixer
 
 
 def model_of(program: Run, vocabulary: int) -> Transformer:
@@ -62,21 +66,38 @@ def model_of(program: Run, vocabulary: int) -> Transformer:
     return Transformer(program.model, vocabulary, jnp.dtype(program.training.dtype))
 
 
-def initial_state(program: Run, vocabulary: int, seed: Array) -> TrainState:
-    """Fresh parameters from the run's seed, fresh optimizer state, step 0."""
+def initial_state(program: Run, vocabulary: int, seed: Array, inputs: Any = None) -> TrainState:
+    """Fresh parameters from the run's seed, fresh optimizer state, step 0; `inputs` of its mixer, None for blank ones.
+    """
     key = jax.random.fold_in(jax.random.key(seed), INIT)
     tokens_1xS = jnp.zeros((1, program.data.sequence), jnp.int32)
     params = model_of(program, vocabulary).init(key, tokens_1xS)["params"]
     float_dtype = jnp.promote_types(program.training.dtype, jnp.float32)
-    return TrainState(params, initial_optimizer_state(program, params), jnp.int32(0), jnp.int32(-1),
-                      Metrics.zeros(float_dtype))
+    state = TrainState(params, initial_optimizer_state(program, params), jnp.int32(0), jnp.int32(-1),
+                       Metrics.zeros(float_dtype))
+    return _with_mixing(program, state, blank_inputs(program) if inputs is None else inputs, params)
 
 
-def branch_state(program: Run, parent: TrainState, reset_optimizer: bool) -> TrainState:
-    """The parent's parameters, its optimizer state or a fresh one, and counters at zero."""
+def branch_state(program: Run, parent: TrainState, reset_optimizer: bool, inputs: Any) -> TrainState:
+    """The parent's parameters, its optimizer state or a fresh one, counters at zero, a fresh mixer."""
     optimizer = initial_optimizer_state(program, parent.params) if reset_optimizer else parent.optimizer
-    return TrainState(parent.params, optimizer, jnp.int32(0), jnp.int32(-1),
-                      jax.tree.map(jnp.zeros_like, parent.metrics))
+    state = TrainState(parent.params, optimizer, jnp.int32(0), jnp.int32(-1),
+                       jax.tree.map(jnp.zeros_like, parent.metrics))
+    return _with_mixing(program, state, inputs, parent.params)
+
+
+def referred_state(program: Run, vocabulary: int, seed: Array, inputs: Any, reference: TrainState) -> TrainState:
+    """A fresh state whose mixer measures against a reference."""
+    state = initial_state(program, vocabulary, seed, inputs)
+    return state._replace(mixing=state.mixing._replace(companion=reference.params))
+
+
+def _with_mixing(program: Run, state: TrainState, inputs: Any, params: Any) -> TrainState:
+    """The state with a fresh mixer; its companion, where it has one, starts as the model does."""
+    if program.mixer is None:
+        return state
+    companions = {"doremi": params, "bilevel": (params, initial_optimizer_state(program, params))}
+    return state._replace(mixing=initial_mixing(program, inputs, companions.get(program.mixer.name, ())))
 
 
 def initial_optimizer_state(program: Run, params: Any) -> Any:

@@ -12,17 +12,12 @@ from jax import Array, lax
 from scaling.config import Run
 from scaling.data.batches import Tokens, batch
 from scaling.optimizers.build import build
+from scaling.training.losses import DATA_AXIS, Batch, token_losses
+from scaling.training.mixing import mixer_of, whole_windows
 from scaling.training.state import DATA, Hyperparameters, Metrics, Tables, TrainState, model_of
+from scaling.training.weighed import Step, weighed_gradients
 
-DATA_AXIS = "data"
 LARGE, PARTS = 2**18, 4  # bytes of hidden activations that a CPU is better given in so many parts: measured
-
-
-def token_losses(logits_NxV: Array, targets_N: Array) -> tuple[Array, Array]:
-    """Cross-entropy -log p(target) in nats, and log Z, both [N]; picking by comparison fuses, a gather does not."""
-    log_z_N = jax.nn.logsumexp(logits_NxV, axis=-1)
-    hit_NxV = targets_N[:, None] == jnp.arange(logits_NxV.shape[-1], dtype=targets_N.dtype)[None, :]
-    return log_z_N - jnp.sum(jnp.where(hit_NxV, logits_NxV, 0), axis=-1), log_z_N
 
 
 def loss_fn(program: Run, vocabulary: int, params: Any, tokens_BxT: Array, z_loss: Array) -> tuple[Array, Array]:
@@ -59,19 +54,39 @@ def gradients(program: Run, vocabulary: int, params: Any, tokens_AxBxT: Array, z
     return jax.tree.map(lambda x: x / len(tokens_AxBxT), sums)
 
 
-def train_step(
-    program: Run, vocabulary: int, data_shards: int, hyper: Hyperparameters, at: Tables, tokens: Tokens,
-    state: TrainState,
-) -> TrainState:
-    """One update from one row of the tables; a refused loss or gradient marks the run and changes nothing else."""
+def draw(
+    program: Run, data_shards: int, hyper: Hyperparameters, at: Tables, tokens: Tokens, state: TrainState
+) -> Batch:
+    """This device's part of the next batch: as the tables say, or as a mixer that acts on sampling wants it."""
+    drawn_K, counts_K = at.drawn_CxK, at.counts_CxK
+    if program.mixer is not None:
+        mixer = mixer_of(program, hyper.mixing)
+        if mixer.acts_on == "sampling":
+            drawn_K = state.mixing.drawn_K
+            counts_K = whole_windows(mixer.weights(state.mixing.mixer, state.step), program.data.batch, state.step)
     slots_B = jnp.arange(program.data.batch // data_shards, dtype=jnp.int32)
     if data_shards > 1:
         slots_B = slots_B * data_shards + lax.axis_index(DATA_AXIS).astype(jnp.int32)
     key = jax.random.fold_in(jax.random.key(hyper.seed), DATA)
-    tokens_BxT = batch(tokens, key, hyper.windows_K, at.drawn_CxK, at.counts_CxK, slots_B, program.data.sequence)
-    parts = microbatches(program, data_shards, jax.default_backend())
-    tokens_AxBxT = tokens_BxT.reshape(parts, -1, program.data.sequence + 1)
-    grads, loss = gradients(program, vocabulary, state.params, tokens_AxBxT, hyper.z_loss)
+    tokens_BxT = batch(tokens, key, hyper.windows_K, drawn_K, counts_K, slots_B, program.data.sequence)
+    domain_B = jnp.sum(slots_B[:, None] >= jnp.cumsum(counts_K)[None, :], axis=1, dtype=jnp.int32)
+    return Batch(tokens_BxT, domain_B, counts_K)
+
+
+def train_step(
+    program: Run, vocabulary: int, data_shards: int, hyper: Hyperparameters, at: Tables, tokens: Tokens,
+    held_out_KxMxT: Array | None, state: TrainState,
+) -> TrainState:
+    """One update from one row of the tables; a refused loss or gradient marks the run and changes nothing else."""
+    drawn = draw(program, data_shards, hyper, at, tokens, state)
+    mixing = state.mixing
+    if program.mixer is None and program.objective is None:
+        parts = microbatches(program, data_shards, jax.default_backend())
+        tokens_AxBxT = drawn.tokens_BxT.reshape(parts, -1, program.data.sequence + 1)
+        grads, loss = gradients(program, vocabulary, state.params, tokens_AxBxT, hyper.z_loss)
+    else:
+        grads, loss, mixing, _ = weighed_gradients(
+            Step(program, vocabulary, data_shards, hyper, at, drawn, held_out_KxMxT, state))
     if data_shards > 1:
         grads, loss = lax.pmean((grads, loss), DATA_AXIS)
     norm = optax.tree.norm(grads)
@@ -79,9 +94,9 @@ def train_step(
     updates, optimizer = build(program.optimizer, hyper.optimizer, at.learning_rate_C).update(
         grads, state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)
-    params, optimizer = jax.tree.map(lambda new, old: jnp.where(sound, new, old), (params, optimizer),
-                                     (state.params, state.optimizer))
+    params, optimizer, mixing = jax.tree.map(lambda new, old: jnp.where(sound, new, old), (params, optimizer, mixing),
+                                             (state.params, state.optimizer, state.mixing))
     seen = Metrics(jnp.ones_like(loss), loss, loss**2, norm)
-    return TrainState(
-        params, optimizer, state.step + sound.astype(jnp.int32), jnp.where(sound, -1, state.step + 1),
-        jax.tree.map(lambda total, value: jnp.where(sound, total + value, total), state.metrics, seen))
+    metrics = jax.tree.map(lambda total, value: jnp.where(sound, total + value, total), state.metrics, seen)
+    return TrainState(params, optimizer, state.step + sound.astype(jnp.int32), jnp.where(sound, -1, state.step + 1),
+                      metrics, mixing)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from scaling.config import LARGEST, Duration, Run
+from scaling.config import Run
 from scaling.data import mixing
+from scaling.data.mixers.build import observation_steps
+from scaling.data.mixers.mixer import MixerValues
+from scaling.duration import LARGEST, Duration
 from scaling.fields import ConfigError, check
 from scaling.optimizers.build import OptimizerValues
 from scaling.optimizers.schedules import multipliers
+from scaling.training.mixing import MixingInputs, ObjectiveValues
 from scaling.training.state import Hyperparameters, Tables
 
 
@@ -81,8 +85,9 @@ def _log_spaced(steps: int, points: int) -> tuple[int, ...]:
 def learning_rates(run: Run, steps: int, windows: Windows) -> np.ndarray:
     """Learning rate at every update, float64[T]."""
     schedule = run.schedule
-    decay = 0 if schedule.decay is None else in_steps(run, schedule.decay, windows)
-    return schedule.peak * multipliers(schedule, in_steps(run, schedule.warmup, windows), decay, steps)
+    decay, cooldown = (0 if length is None else in_steps(run, length, windows)
+                       for length in (schedule.decay, schedule.cooldown))
+    return schedule.peak * multipliers(schedule, in_steps(run, schedule.warmup, windows), decay, steps, cooldown)
 
 
 class Stream(NamedTuple):
@@ -133,7 +138,7 @@ def _allocation(mixture: tuple, names: tuple[str, ...], steps: int, batch: int, 
     return mixing.allocate(mixing.shares(mixture, steps, names), batch, stream.drawn_K, stream.target_K)
 
 
-def hyperparameters(run: Run, windows: Windows, dtype: np.dtype) -> Hyperparameters:
+def hyperparameters(run: Run, windows: Windows, stream: Stream, dtype: np.dtype) -> Hyperparameters:
     """Values of one run that hold for its whole length, as numpy scalars of the program's arithmetic."""
     spec = run.optimizer
     decay = spec.weight_decay if spec.decay_convention == "coupled" else spec.weight_decay / run.schedule.peak
@@ -141,4 +146,38 @@ def hyperparameters(run: Run, windows: Windows, dtype: np.dtype) -> Hyperparamet
     number = dtype.type
     values = OptimizerValues(*(number(x) for x in (spec.b1, spec.b2, spec.eps, decay, clip)))
     return Hyperparameters(np.int32(run.training.seed), values, number(run.training.z_loss),
-                           number(run.training.diverged_above), window_limits(run, windows))
+                           number(run.training.diverged_above), window_limits(run, windows),
+                           _mixing_inputs(run, stream, dtype), _objective_values(run, windows, dtype))
+
+
+def _mixing_inputs(run: Run, stream: Stream, dtype: np.dtype) -> Any:
+    if run.mixer is None:
+        return ()
+    spec, names = run.mixer, run.data.names
+    given = (spec.rate, spec.smoothing, spec.memory, spec.own, spec.penalty)
+    rate, smoothing, memory, own, penalty = (dtype.type(np.nan if value is None else value) for value in given)
+    if spec.graph is None:
+        pairs_KxK = 1 - np.eye(len(names))  # doge: each domain's gradient against those of the others
+    else:
+        graph = {source: dict(effects) for source, effects in spec.graph}
+        pairs_KxK = np.array([[graph.get(i, {}).get(j, 0.0) for j in names] for i in names])
+    start_K = mixing.shares(run.data.mixture, 1, names)[0].astype(dtype)
+    return MixingInputs(MixerValues(start_K, rate, smoothing, memory, own, penalty, pairs_KxK.astype(dtype),
+                                    np.int32(run.training.seed)), np.array(stream.drawn_K, np.int32))
+
+
+def _objective_values(run: Run, windows: Windows, dtype: np.dtype) -> Any:
+    if run.objective is None:
+        return ()
+    spec, weights = run.objective, dict(run.objective.domain_weights)
+    uniform_for = 0 if spec.uniform_for is None else in_steps(run, spec.uniform_for, windows)
+    return ObjectiveValues(np.array([weights.get(name, 1.0) for name in run.data.names], dtype),
+                           dtype.type(np.nan if spec.temperature is None else spec.temperature), np.int32(uniform_for))
+
+
+def observations(run: Run, steps: int) -> tuple[int, ...]:
+    """Steps before which the run's mixer looks at its held-out losses.
+
+    Raises ConfigError where what it does in a round does not fit.
+    """
+    return () if run.mixer is None else observation_steps(run.mixer, steps, len(run.data.names))

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,15 +19,17 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from scaling.config import Run
 from scaling.data.batches import Tokens
+from scaling.training.losses import DATA_AXIS, token_losses
+from scaling.training.mixing import mixer_of
 from scaling.training.state import (
     Hyperparameters,
-    Metrics,
     Tables,
     TrainState,
     initial_state,
     model_of,
 )
-from scaling.training.step import DATA_AXIS, token_losses, train_step
+from scaling.training.step import train_step
+from scaling.training.weighed import observed
 
 RUN_AXIS = "run"
 CHUNK = 128  # rows of the per-step tables handed over a call
@@ -85,12 +87,29 @@ def _over_lanes(function: Callable, vmap: int, in_axes: tuple) -> Callable:
     return mapped
 
 
+class Shares(NamedTuple):
+    """Where a mixer stands: its weights, their mean over the steps done, windows drawn of each domain. All [K]."""
+
+    weights: Any
+    mean_weights: Any
+    drawn: Any
+
+
+class Measured(NamedTuple):
+    """What an evaluation measures of a run."""
+
+    losses_KxM: Any  # mean cross-entropy of every held-out window, nats/token
+    metrics: Any  # Metrics
+    diverged_at: Any
+    shares: Any  # Shares of a program with a mixer, else ()
+
+
 class PackTrainer:
     """Compiled functions of one program under one layout. Pure: state goes in and comes out, every array [W, ...]."""
 
     def __init__(
         self, program: Run, vocabulary: int, tokens: Tokens, validation_KxMxT: np.ndarray, layout: Layout,
-        devices: Sequence[jax.Device] | None = None,
+        devices: Sequence[jax.Device] | None = None, held_out_KxMxT: np.ndarray | None = None,
     ) -> None:
         self.program, self.vocabulary, self.layout = program, vocabulary, layout
         self._train: Any = None  # compiled by `prepare`
@@ -102,6 +121,7 @@ class PackTrainer:
         self.tokens = jax.device_put(tokens, everywhere)
         by_window = NamedSharding(self.mesh, PartitionSpec(None, DATA_AXIS))
         self.validation = jax.device_put(validation_KxMxT, by_window)
+        self.held_out = jax.device_put(held_out_KxMxT, everywhere)  # of a mixer that looks at such losses; else None
 
     def put(self, tree: Any) -> Any:
         """Host arrays with a leading lane axis to the mesh."""
@@ -115,33 +135,44 @@ class PackTrainer:
     @functools.cached_property
     def _initial(self) -> Any:
         lane = functools.partial(initial_state, self.program, self.vocabulary)
-        return self._jit(lane, (0,), (PartitionSpec(RUN_AXIS),), PartitionSpec(RUN_AXIS))
+        run = PartitionSpec(RUN_AXIS)
+        return self._jit(lane, (0, 0), (run, run), run)
 
     def prepare(self, *lanes: Any) -> None:
         """Compile `train` for its arguments or arrays of their shapes and types; nothing is placed on the devices."""
         if self._train is None:
             lane = functools.partial(_train_lane, self.program, self.vocabulary, self.layout.data)
             run, same = PartitionSpec(RUN_AXIS), PartitionSpec()
-            jitted = self._jit(lane, (0, 0, 0, 0, None), (run, run, run, run, same), run, donate_argnums=0)
+            jitted = self._jit(lane, (0, 0, 0, 0, None, None, None), (run, run, run, run, same, same, same), run,
+                               donate_argnums=0)
             shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self._by_run), lanes)
-            self._train = jitted.lower(*shapes, self.tokens).compile()
+            self._train = jitted.lower(*shapes, self.tokens, self.held_out, self._flag(False)).compile()
+
+    def _flag(self, observe: bool) -> Array | None:
+        """Whether mixers look at their held-out losses first; None where they never do."""
+        return None if self.held_out is None else jax.device_put(observe, NamedSharding(self.mesh, PartitionSpec()))
 
     @functools.cached_property
     def _measure(self) -> Any:
         lane = functools.partial(_measure_lane, self.program, self.vocabulary)
         run = PartitionSpec(RUN_AXIS)
-        specs = (run, run, PartitionSpec(None, DATA_AXIS))
-        return self._jit(lane, (0, 0, None), specs, (PartitionSpec(RUN_AXIS, None, DATA_AXIS), run, run))
+        specs = (run, run, run, PartitionSpec(None, DATA_AXIS))
+        out = Measured(PartitionSpec(RUN_AXIS, None, DATA_AXIS), run, run, run)
+        return self._jit(lane, (0, 0, 0, None), specs, out)
 
-    def initial(self, seed_W: np.ndarray) -> TrainState:
-        """Fresh states from seeds."""
-        return self._initial(self.put(seed_W))
+    def initial(self, seed_W: np.ndarray, inputs_W: Any = None) -> TrainState:
+        """Fresh states from seeds, and from the inputs of mixers where the program has one."""
+        return self._initial(self.put(seed_W), inputs_W)
 
-    def train(self, state: TrainState, hyper: Hyperparameters, tables: Tables, steps_W: np.ndarray) -> TrainState:
-        """Advance each lane by steps_W[lane] <= CHUNK steps; `state` is donated. A diverged lane stays as it is."""
+    def train(
+        self, state: TrainState, hyper: Hyperparameters, tables: Tables, steps_W: np.ndarray, observe: bool = False
+    ) -> TrainState:
+        """Advance each lane by steps_W[lane] <= CHUNK steps; `state` is donated. A diverged lane stays as it is.
+        `observe`: mixers look at their held-out losses first.
+        """
         arguments = (state, hyper, self.put(tables), self.put(steps_W))
         self.prepare(*arguments)
-        return self._train(*arguments, self.tokens)
+        return self._train(*arguments, self.tokens, self.held_out, self._flag(observe))
 
     def memory(self) -> int:
         """Bytes a device that `train` takes at its peak, from the compiled program; known once it is compiled."""
@@ -151,12 +182,12 @@ class PackTrainer:
         return int(analysis.argument_size_in_bytes + analysis.temp_size_in_bytes + analysis.output_size_in_bytes
                    - analysis.alias_size_in_bytes)
 
-    def measure(self, state: TrainState, live_W: np.ndarray) -> tuple[Array, Metrics, Array]:
-        """Mean cross-entropy of every held-out window, nats/token [W, K, M]; training metrics; diverged_at [W].
+    def measure(self, state: TrainState, live_W: np.ndarray, hyper: Hyperparameters) -> Measured:
+        """What an evaluation measures, every array with a leading lane axis.
 
         Lanes with live_W 0 are passed over (loss 0). All are copies, which the next call of `train` leaves alone.
         """
-        return self._measure(state, self.put(live_W), self.validation)
+        return self._measure(state, self.put(live_W), hyper, self.validation)
 
     def fresh_metrics(self, state: TrainState) -> TrainState:
         """The state with its metrics back at zero."""
@@ -166,23 +197,30 @@ class PackTrainer:
 
 def _train_lane(
     program: Run, vocabulary: int, data_shards: int, state: TrainState, hyper: Hyperparameters, tables: Tables,
-    steps: Array, tokens: Tokens,
+    steps: Array, tokens: Tokens, held_out_KxMxT: Array | None, observe: Array | None,
 ) -> TrainState:
-    """`steps` updates, or fewer if the run diverges. The number is traced: chunks of any length share one program."""
+    """`steps` updates, or fewer if the run diverges. The number is traced: chunks of any length share one program.
+
+    `observe` is common to all lanes, so that what it guards is skipped under vmap too.
+    """
+    if held_out_KxMxT is not None and mixer_of(program, hyper.mixing).sees == "held_out":
+        look = functools.partial(observed, program, vocabulary, hyper, held_out_KxMxT)
+        state = lax.cond(observe, look, lambda state: state, state)
+
     def going(carry: tuple[Array, TrainState]) -> Array:
         return (carry[0] < steps) & (carry[1].diverged_at < 0)
 
     def advance(carry: tuple[Array, TrainState]) -> tuple[Array, TrainState]:
         index, state = carry
         row = jax.tree.map(lambda table: table[index], tables)
-        return index + 1, train_step(program, vocabulary, data_shards, hyper, row, tokens, state)
+        return index + 1, train_step(program, vocabulary, data_shards, hyper, row, tokens, held_out_KxMxT, state)
 
     return lax.while_loop(going, advance, (jnp.int32(0), state))[1]
 
 
 def _measure_lane(
-    program: Run, vocabulary: int, state: TrainState, live: Array, validation_KxMxT: Array
-) -> tuple[Array, Metrics, Array]:
+    program: Run, vocabulary: int, state: TrainState, live: Array, hyper: Hyperparameters, validation_KxMxT: Array
+) -> Measured:
     """Mean cross-entropy a window, [K, M], a training batch or less at a time; and copies of the run's counters."""
     def window_losses(tokens_BxT: Array) -> Array:
         logits_NxV: Any = model_of(program, vocabulary).apply({"params": state.params}, tokens_BxT[:, :-1])
@@ -198,4 +236,9 @@ def _measure_lane(
 
     zeros_GxB = jnp.zeros(tokens_GxBxT.shape[:2], state.metrics.loss.dtype)
     losses_KxM = lax.fori_loop(0, live * len(tokens_GxBxT), fill, zeros_GxB).reshape(domains, windows)
-    return losses_KxM, jax.tree.map(jnp.copy, state.metrics), jnp.copy(state.diverged_at)
+    shares: Any = ()
+    if program.mixer is not None:
+        steps = jnp.maximum(state.step, 1)
+        shares = Shares(mixer_of(program, hyper.mixing).weights(state.mixing.mixer, state.step),
+                        state.mixing.weight_sum_K / steps, jnp.copy(state.mixing.drawn_K))
+    return Measured(losses_KxM, jax.tree.map(jnp.copy, state.metrics), jnp.copy(state.diverged_at), shares)

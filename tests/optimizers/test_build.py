@@ -13,7 +13,7 @@ from helpers import small_run, windows_of
 from scaling.config import Optimizer, Run
 from scaling.models.transformer import Transformer
 from scaling.optimizers.build import OptimizerValues, build, decay_mask
-from scaling.training.tables import hyperparameters, learning_rates
+from scaling.training.tables import Stream, hyperparameters, learning_rates
 
 
 def toy_run(**changes: Any) -> Run:
@@ -27,7 +27,7 @@ def toy_run(**changes: Any) -> Run:
 def trajectory(run: Run, params: Any, gradients: list[Any]) -> list[Any]:
     """Parameters after each update, built as the train step builds it: from traced values and the table's rate."""
     windows = windows_of(run)
-    values = hyperparameters(run, windows, np.dtype("float64")).optimizer
+    values = hyperparameters(run, windows, Stream.start(1), np.dtype("float64")).optimizer
     rates_T = learning_rates(run, 20, windows)
 
     @jax.jit

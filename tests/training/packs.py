@@ -70,7 +70,15 @@ def corpus(sequence: int, held_out: int) -> tuple[Tokens, np.ndarray]:
 @functools.cache
 def trainer(program: Run, layout: Layout) -> PackTrainer:
     """One trainer a program and layout for the whole test session; compiling is what costs."""
-    return PackTrainer(program, VOCABULARY, *corpus(program.data.sequence, program.evaluation.windows), layout)
+    wanted = 0 if program.mixer is None else program.mixer.windows or 0
+    tokens, validation_KxMxT = corpus(program.data.sequence, program.evaluation.windows)
+    return PackTrainer(program, VOCABULARY, tokens, validation_KxMxT, layout,
+                       held_out_KxMxT=held_out(program.data.sequence, wanted) if wanted else None)
+
+
+def held_out(sequence: int, count: int) -> np.ndarray:
+    """Windows for a mixer to look at, int32[K, count, S + 1]."""
+    return corpus(sequence, 50 + count)[1][:, 50:]
 
 
 @functools.cache

@@ -10,8 +10,9 @@ import reference
 from scaling.config import Run
 from scaling.data.batches import batch
 from scaling.training import step as step_module
+from scaling.training.losses import token_losses
 from scaling.training.state import DATA, Tables, TrainState
-from scaling.training.step import LARGE, microbatches, token_losses, train_step
+from scaling.training.step import LARGE, microbatches, train_step
 from scaling.training.tables import RunTables, Stream, hyperparameters, run_tables
 
 TINY = {
@@ -28,13 +29,13 @@ def rows(tables: RunTables, step: int) -> Tables:
 def advance(run: Run, state: TrainState, step: int) -> tuple[TrainState, np.ndarray]:
     """The state after update number `step`, from 0, and the windows it saw."""
     tokens, _ = packs.corpus(run.data.sequence, 4)
-    hyper = hyperparameters(run, packs.windows(), np.dtype(np.float64))
+    hyper = hyperparameters(run, packs.windows(), Stream.start(2), np.dtype(np.float64))
     at = rows(run_tables(run, packs.windows(), Stream.start(2)), step)
     key = jax.random.fold_in(jax.random.key(hyper.seed), DATA)
     slots_B = jnp.arange(run.data.batch)
     seen_BxT = batch(tokens, key, hyper.windows_K, at.drawn_CxK, at.counts_CxK, slots_B, run.data.sequence)
     step_fn = jax.jit(train_step, static_argnums=(0, 1, 2))
-    return step_fn(run.program, packs.VOCABULARY, 1, hyper, at, tokens, state), np.asarray(seen_BxT)
+    return step_fn(run.program, packs.VOCABULARY, 1, hyper, at, tokens, None, state), np.asarray(seen_BxT)
 
 
 @pytest.mark.parametrize(("changes", "decay"), [
