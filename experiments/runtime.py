@@ -8,8 +8,9 @@ import importlib
 import importlib.util
 import logging
 import os
+import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,7 +25,7 @@ from scaling.config import run_from
 from scaling.fields import ConfigError
 from scaling.laws.law import TableError
 from scaling.seal import read_json, write_json
-from scaling.store import Store, StoreError
+from scaling.store import Part, Store, StoreError
 from scaling.sweeps.dispatch import TasksFailedError
 from scaling.sweeps.introduction import LostProcessError
 from scaling.sweeps.lock import LockedError
@@ -103,19 +104,22 @@ class Experiment:
     study: dict[str, Any] | None
     cluster: dict[str, Any] | None = None
     follow_ups: tuple[FollowUp, ...] = ()
+    command: str = ""  # that trains it, without where to
 
     def rounds(self, store: Store) -> Iterator[tuple[Sweep, bool]]:
-        """The sweep, then once more with each follow-up's stages, decided when it is asked for; whether it is the last.
+        """The sweep, then once more with each follow-up's stages, decided when it is asked for by the runs before it
+        alone; whether it is the last.
         """
         sweep = self.sweep
         for index, follow_up in enumerate((None, *self.follow_ups)):
             if follow_up is not None:
-                sweep = dataclasses.replace(sweep, stages=(*sweep.stages, *follow_up(store)))
+                seen = Part(store, {run.run_id for run in sweep.runs()})
+                sweep = dataclasses.replace(sweep, stages=(*sweep.stages, *follow_up(seen)))
             yield sweep, index == len(self.follow_ups)
 
     def save(self, workdir: Path) -> None:
         """Leave the configuration beside the store, for analyse and report."""
-        record = {"base": self.sweep.base.dump(), "study": self.study}
+        record = {"base": self.sweep.base.dump(), "study": self.study, "command": self.command}
         write_json(workdir / "experiment.json", record)
 
 
@@ -129,11 +133,20 @@ def load_experiment() -> Experiment:
     overrides = config_flags.get_override_values(flags.FLAGS["config"])
     pinned = {key: value for key, value in overrides.items() if not key.startswith(("study.", "cluster."))}
     base = run_from(values)
-    module = _module(Path(config_flags.get_config_filename(flags.FLAGS["config"])))
+    path, *setting = config_flags.get_config_filename(flags.FLAGS["config"]).split(":", 1)  # configs/cmr.py:full
+    module = _module(Path(path))
     stages = module.get_stages(config) if hasattr(module, "get_stages") else (Stage("runs", [{}]),)
     follow_ups = tuple(functools.partial(follow_up, config) for follow_up in getattr(module, "FOLLOW_UPS", ()))
     study, cluster = (None if section is None else section.to_dict() for section in (study, cluster))
-    return Experiment(Sweep(base, tuple(stages), pinned), study, cluster, follow_ups)
+    return Experiment(Sweep(base, tuple(stages), pinned), study, cluster, follow_ups,
+                      _command(Path(path), setting, overrides))
+
+
+def _command(path: Path, setting: Sequence[str], overrides: Mapping[str, Any]) -> str:
+    """The command that was given; of a file elsewhere only its name."""
+    shown = ":".join([path.name if path.is_absolute() else str(path), *setting])
+    changes = [f"--config.{key}={value!r}" for key, value in overrides.items()]
+    return shlex.join(["python", "-m", "experiments.run", f"--config={shown}", *changes])
 
 
 def _module(path: Path) -> ModuleType:

@@ -6,7 +6,7 @@ Every file holds its own checksum, which every read verifies (`scaling.seal`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -77,6 +77,19 @@ class Store:
         except (pa.ArrowException, LookupError, TypeError, ValueError) as error:
             raise StoreError(f"{self.folder(table)}: a file that this program did not write "
                              f"({type(error).__name__}: {error}); move it away") from error
+
+
+class Part(Store):
+    """A store as some of its runs left it: what is decided by them does not change with what else it holds."""
+
+    def __init__(self, whole: Store, run_ids: Collection[str]) -> None:
+        super().__init__(whole.root)
+        self.run_ids = frozenset(run_ids)
+
+    def read(self, table: str) -> pd.DataFrame:
+        """Rows of these runs; see `Store.read`."""
+        rows = super().read(table)
+        return rows[rows.run_id.isin(self.run_ids)].reset_index(drop=True) if len(rows) else rows
 
 
 def read(root: str | Path, table: str) -> pd.DataFrame:
