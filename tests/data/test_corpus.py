@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers import write_text
 from scaling.data.corpus import Corpus, Domain, load_corpus
 from scaling.data.documents import split
 from scaling.data.tokenizers import Bpe
@@ -133,3 +134,20 @@ def test_processes_that_build_at_once_agree(folders: dict[str, str], tmp_path: P
     printed = {process.communicate(timeout=60)[0] for process in processes}
     assert [process.returncode for process in processes] == [0, 0, 0]
     assert printed == {load_corpus(folders, "bpe:270", tmp_path / "other").checksum + "\n"}
+
+
+def test_other_validation_windows_are_none_of_those_evaluated(tmp_path: Path) -> None:
+    source = write_text(tmp_path / "texts", documents=600)
+    corpus = load_corpus({"a": source}, "bytes", tmp_path / "cache")
+    held = corpus.domains[0].validation.size // 33
+    text = corpus.domains[0].validation[: held * 33].reshape(held, 33)
+    places = {row.tobytes(): place for place, row in enumerate(text.astype(np.int32))}
+    assert len(places) == held, "windows must differ for their places to be known"
+    for evaluated, count in [(10, 5), (held // 2, held - held // 2), (1, held - 1)]:
+        seen = [places[row.tobytes()] for row in corpus.validation_windows(32, evaluated)[0]]
+        other = [places[row.tobytes()] for row in corpus.other_validation_windows(32, evaluated, count)[0]]
+        assert len({*seen, *other}) == evaluated + count
+        assert other == sorted(other)
+        assert other[-1] - other[0] > held * 0.8 * (count - 1) / count, "spread over the whole text"
+    with pytest.raises(ValueError, match=rf"holds {held} validation windows of 33 tokens, expected at least {held + 1}"):
+        corpus.other_validation_windows(32, 10, held - 9)

@@ -17,6 +17,7 @@ from scaling.sweeps.grid import product
 from scaling.sweeps.plan import Group, Manifest, Pack, Width, branch_points, generations, groups, packs_of
 from scaling.sweeps.sweep import Stage, Sweep
 from scaling.training.tables import Windows
+from scaling.weighing import Mixer
 
 CONSTANT = {"schedule.name": "constant", "schedule.floor": 1.0}
 TRUNK = small_run(**CONSTANT)
@@ -92,6 +93,16 @@ def other(section: str, **values: Any) -> Run:
 def test_a_branch_that_its_parent_cannot_start_is_refused(run: Run, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         groups([TRUNK, run], windows([TRUNK, run]))
+
+
+def test_a_branch_of_a_run_with_a_mixer_is_refused_and_one_with_a_mixer_of_its_own_is_not() -> None:
+    mixer = Mixer(name="odm", memory=0.9)
+    mixed = dataclasses.replace(TRUNK, mixer=mixer)
+    branch = dataclasses.replace(child_of(mixed, 5), mixer=None)
+    with pytest.raises(ConfigError, match=r"parent\.run_id = .*: expected a parent without a mixer, since where"):
+        groups([mixed, branch], windows([mixed, branch]))
+    learns = child_of(TRUNK, 5, mixer=mixer)
+    assert len(groups([TRUNK, learns], windows([TRUNK, learns]))) == 2
 
 
 def test_a_branch_may_change_schedule_data_and_reset_the_optimizer() -> None:

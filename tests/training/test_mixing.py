@@ -1,4 +1,4 @@
-"""Mixers in packs: neither lanes, vmap, devices nor an interruption changes a run, and what they draw is what they say."""
+"""Mixers in packs: lanes, vmap, devices and interruptions change no run, and what is drawn is what they say."""
 
 from __future__ import annotations
 
@@ -17,8 +17,13 @@ import packs
 from mixer_runs import MIXERS
 from packs import ALONE
 from scaling.config import Run
+from scaling.data.batches import batch
+from scaling.data.mixing import UNITS
 from scaling.training.loop import PackRun
 from scaling.training.mixing import whole_windows
+from scaling.training.state import DATA, branch_state
+from scaling.training.step import draw
+from scaling.training.tables import Stream, hyperparameters, run_tables
 from scaling.training.trainer import Layout
 
 MAP, VMAP, SPLIT = Layout(4, 1, devices=2), Layout(4, 2, devices=2), Layout(2, 1, devices=4, data=2)
@@ -118,6 +123,25 @@ def test_aioli_probes_one_domain_at_a_time(alone: dict[str, packs.Trained]) -> N
     assert steps.tolist() == [0, 1, 3, 8, 24]
     assert sorted(drawn_TxK[1]) == [1, 3]
     np.testing.assert_array_equal(np.sort(drawn_TxK[2]), [5, 7])  # two steps of one probe, one of the other
+
+
+def test_a_branch_with_a_mixer_goes_on_in_its_parents_stream() -> None:
+    run = runs_of("odm")[0]
+    start, first = Stream((7, 3), (7 * UNITS, 3 * UNITS)), Stream.start(2)
+    values = [hyperparameters(run, packs.windows(), stream, np.dtype(np.float32)) for stream in (start, first)]
+    states = [branch_state(run.program, packs.random_state(packs.pack_run().program, 1), True, value.mixing)
+              for value in values]
+    assert [state.mixing.drawn_K.tolist() for state in states] == [[7, 3], [0, 0]]
+    tokens, _ = packs.corpus(run.data.sequence, 4)
+    tables = run_tables(run, packs.windows(), start).rows(0, 1, 1, np.dtype(np.float32))
+    at = jax.tree.map(lambda table: table[0], tables)
+    drawn, again = (draw(run.program, 1, value, at, tokens, state) for value, state in zip(values, states, strict=True))
+    np.testing.assert_array_equal(drawn.counts_K, [2, 2])
+    key = jax.random.fold_in(jax.random.key(run.training.seed), DATA)
+    expected = batch(tokens, key, values[0].windows_K, np.array([7, 3]), drawn.counts_K, jnp.arange(4),
+                     run.data.sequence)
+    np.testing.assert_array_equal(drawn.tokens_BxT, expected)
+    assert (np.asarray(again.tokens_BxT) != np.asarray(drawn.tokens_BxT)).any()
 
 
 @settings(max_examples=200, deadline=None)

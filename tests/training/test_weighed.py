@@ -117,7 +117,8 @@ def test_windows_are_reweighted_by_loss_from_the_named_step_on() -> None:
     softmax_B /= softmax_B.sum()
     assert np.ptp(softmax_B) > 0.1, "the weights must differ for this test to mean anything"
     uniform = steps.update(before, 1)  # step 0 of the run
-    assert_updated(steps, before, uniform, weighed_gradient(steps, before.params, drawn.tokens_BxT, np.full(4, 1 / 4)), 1)
+    plain = weighed_gradient(steps, before.params, drawn.tokens_BxT, np.full(4, 1 / 4))
+    assert_updated(steps, before, uniform, plain, 1)
     later = before._replace(step=np.int32(1))
     weighed = steps.update(later, 1)
     assert_updated(steps, later, weighed, weighed_gradient(steps, before.params, drawn.tokens_BxT, softmax_B), 1)
