@@ -149,5 +149,5 @@ def test_other_validation_windows_are_none_of_those_evaluated(tmp_path: Path) ->
         assert len({*seen, *other}) == evaluated + count
         assert other == sorted(other)
         assert other[-1] - other[0] > held * 0.8 * (count - 1) / count, "spread over the whole text"
-    with pytest.raises(ValueError, match=rf"holds {held} validation windows of 33 tokens, expected at least {held + 1}"):
+    with pytest.raises(ValueError, match=rf"holds {held} validation windows of 33 tokens, .* at least {held + 1}"):
         corpus.other_validation_windows(32, 10, held - 9)

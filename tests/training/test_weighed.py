@@ -217,4 +217,4 @@ def test_bilevel_descends_held_out_loss_and_its_companion_does_not() -> None:
                           - losses(steps, zeros.params, drawn.tokens_BxT)).mean(axis=1), drawn.domain_B)
     gradient_K = 3.0 * 0.5 * (gap_K - gap_K.mean())
     logits_K = np.log(0.5) - 0.5 * gradient_K
-    np.testing.assert_allclose(after.mixing.mixer.logits_K, logits_K, rtol=1e-9)
+    np.testing.assert_allclose(after.mixing.mixer, logits_K, rtol=1e-9)
