@@ -39,7 +39,7 @@ def get_config() -> ConfigDict:
         "clip_norm": 1.0,  # None: no clipping
     }
     c.schedule = {
-        "name": "cosine",  # constant | cosine | inverse_sqrt | linear | wsd
+        "name": "cosine",  # constant | cosine | infinite | inverse_sqrt | linear | wsd
         "peak": 4e-3,
         "warmup": {"steps": 30},
         "floor": 0.1,  # share of the peak

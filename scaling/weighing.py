@@ -11,7 +11,7 @@ from scaling.duration import LARGEST, Duration
 from scaling.fields import check, static, traced
 
 REWEIGHTINGS = ("none", "lin_upper", "quadratic", "extremes", "upper")
-MIXER_SETTINGS = {  # which settings each online mixer takes; the others must be left out
+MIXER_SETTINGS = {  # which settings each online mixer needs; the others must be left out
     "doremi": ("rate", "smoothing"),
     "doge": ("rate",),
     "skill_it": ("rate", "graph", "every", "window", "windows"),
@@ -20,6 +20,7 @@ MIXER_SETTINGS = {  # which settings each online mixer takes; the others must be
     "aioli": ("rate", "memory", "own", "every", "interval", "passes", "windows"),
     "bilevel": ("rate", "penalty", "windows"),
 }
+MAY = ("doge", "graph")  # a setting that a mixer may take
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +30,9 @@ class Mixer:
     `rate`: strength of an update. `smoothing`: uniform share mixed in (doremi). `memory`: share of the old estimate
     that is kept (odm), of the old mixture's logarithm (aioli; 1 is the paper's update). `own`: share of the domain
     that an aioli probe is about. `penalty`: α of bilevel. `graph`: effect on a domain's loss of training on another,
-    {from: {to: effect}} (skill_it). `every`: steps of a round; `interval`, `passes`: steps of a probe and how often
-    each is made (aioli); `window`: rounds remembered (skill_it). `windows`: held-out windows a domain that it sees.
+    {from: {to: effect}} (skill_it), or whose gradient counts for whom (doge; None: all but its own). `every`: steps
+    of a round; `interval`, `passes`: steps of a probe and how often each is made (aioli); `window`: rounds remembered
+    (skill_it). `windows`: held-out windows a domain that it sees.
     """
 
     name: str = static(choices=tuple(MIXER_SETTINGS))
@@ -49,7 +51,7 @@ class Mixer:
     def __post_init__(self) -> None:
         takes = MIXER_SETTINGS[self.name]
         for name, value in vars(self).items():
-            if name != "name":
+            if name != "name" and (self.name, name) != MAY:
                 check((value is not None) == (name in takes), f"mixer.{name}", value,
                       f"{'a value' if name in takes else 'None'} for {self.name}, which takes {', '.join(takes)}",
                       "set it" if name in takes else "leave it out")

@@ -18,8 +18,12 @@ from scaling.optimizers.schedules import multipliers
 from scaling.training.tables import learning_rates
 
 
-def schedule(name: str, floor: float, decay: int = 0) -> Schedule:
-    values = {"name": name, "floor": floor, "decay": {"steps": decay} if name == "wsd" else None}
+def schedule(name: str, floor: float, decay: int = 0, level: float = 0.5) -> Schedule:
+    values: dict[str, Any] = {"name": name, "floor": floor, "decay": None}
+    if name in ("infinite", "wsd"):
+        values["decay"] = {"steps": decay}
+    if name == "infinite":
+        values |= {"level": level, "cooldown": {"steps": 30}}
     return small_run(**{f"schedule.{key}": value for key, value in values.items()}).schedule
 
 
@@ -60,7 +64,56 @@ def test_the_rate_that_acts_is_what_optax_would_use(name: str, theirs: Callable[
     np.testing.assert_allclose(learning_rates(run, 100, windows_of(run)), expected_T, rtol=1e-5, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", [name for name in config.SCHEDULES if name != "inverse_sqrt"])
+INFINITE = {0: 0, 5: 0.5, 10: 1, 25: 0.75, 40: 0.5, 60: 0.5, 80: 0.5, 90: 0.158114, 99: 0.5 * 0.1 ** (19 / 20)}
+
+
+def test_infinite_warms_up_cools_down_holds_and_anneals_as_published() -> None:
+    table_T = multipliers(schedule("infinite", 0.05, 20), 10, 20, 100, 30)
+    assert {t: table_T[t] for t in INFINITE} == pytest.approx(INFINITE, abs=1e-6)
+    ratio = table_T[99] / table_T[98]
+    assert table_T[99] * ratio == pytest.approx(0.05, rel=1e-12)  # count 100, which no step of the run uses
+    assert np.abs(np.diff(table_T))[10:].max() < 0.06  # no jump where the phases meet
+
+
+def test_an_infinite_run_that_is_not_annealed_yet_is_the_start_of_any_longer_one() -> None:
+    short_T = multipliers(schedule("infinite", 0.05, 0), 10, 0, 60, 30)
+    long_T = multipliers(schedule("infinite", 0.05, 20), 10, 20, 200, 30)
+    np.testing.assert_array_equal(short_T, long_T[:60])
+    np.testing.assert_array_equal(short_T[40:], 0.5)
+
+
+def test_a_branch_at_the_level_anneals_as_the_single_infinite_run() -> None:
+    """The level is the branch's own peak, its floor counts from there, and it has no cooldown."""
+    single_T = 0.01 * multipliers(schedule("infinite", 0.05, 20), 10, 20, 100, 30)
+    trunk_T = 0.01 * multipliers(schedule("infinite", 0.05, 0), 10, 0, 50, 30)
+    branch_T = 0.005 * multipliers(schedule("infinite", 0.1, 20, level=1.0), 0, 20, 50, 0)
+    np.testing.assert_allclose(np.concatenate([trunk_T, branch_T]), single_T, rtol=1e-14)
+
+
+def test_the_rate_of_an_infinite_run_comes_from_its_configuration() -> None:
+    run = small_run(**{"schedule.name": "infinite", "schedule.floor": 0.05, "schedule.peak": 2e-3,
+                       "schedule.warmup": {"steps": 10}, "schedule.cooldown": {"tokens": 30 * 64},
+                       "schedule.level": 0.5, "schedule.decay": {"steps": 20}, "training.duration": {"steps": 100}})
+    expected_T = 2e-3 * multipliers(schedule("infinite", 0.05, 20), 10, 20, 100, 30)
+    np.testing.assert_array_equal(learning_rates(run, 100, windows_of(run)), expected_T)
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"schedule.level": None}, r"schedule\.level = None: expected a value for infinite .*; set or remove schedule\.l"),
+    ({"schedule.cooldown": None}, r"schedule\.cooldown = None: expected a value for infinite .*; set or remove"),
+    ({"schedule.decay": None}, r"schedule\.decay = None: expected a duration for wsd and infinite .*; set or remove"),
+    ({"schedule.name": "cosine", "schedule.decay": None}, r"schedule\.level = 0\.5: .* None for every other schedule"),
+    ({"schedule.floor": 0.0}, r"schedule\.level = 0\.5: expected from schedule\.floor = 0\.0 to 1, and a floor above"),
+    ({"schedule.floor": 0.6}, r"schedule\.level = 0\.5: expected from schedule\.floor = 0\.6 to 1.*; use a level such"),
+])
+def test_an_infinite_schedule_that_is_not_one_is_refused(changes: dict[str, Any], message: str) -> None:
+    given = {"schedule.name": "infinite", "schedule.floor": 0.05, "schedule.level": 0.5,
+             "schedule.cooldown": {"steps": 5}, "schedule.decay": {"steps": 5}}
+    with pytest.raises(ConfigError, match=message):
+        small_run(**{**given, **changes})
+
+
+@pytest.mark.parametrize("name", [name for name in config.SCHEDULES if name not in ("infinite", "inverse_sqrt")])
 def test_without_warmup_the_first_update_is_at_the_peak(name: str) -> None:
     """optax.linear_schedule(0, 1, 0) would stay at 0 for ever."""
     floor = 1.0 if name == "constant" else 0.0
@@ -87,14 +140,16 @@ def test_a_schedule_climbs_once_then_falls_no_lower_than_its_floor(
     name: str, floor: float, given: tuple[int, int, int]
 ) -> None:
     warmup, decay, steps = given
-    floor, decay = (1.0 if name == "constant" else floor), (decay if name == "wsd" else 0)
-    table_T = multipliers(schedule(name, floor, decay), warmup, decay, steps)
+    infinite = name == "infinite"
+    floor = 1.0 if name == "constant" else max(0.4 * floor, 1e-3) if infinite else floor
+    decay, cooldown = (decay if name in ("infinite", "wsd") else 0), (steps - warmup - decay if infinite else 0)
+    table_T = multipliers(schedule(name, floor, decay), warmup, decay, steps, cooldown)
     assert np.isfinite(table_T).all()
     np.testing.assert_allclose(table_T[:warmup], np.arange(warmup) / warmup)
     after_T = table_T[warmup:]
     assert (np.diff(after_T) <= 1e-12).all()
     assert ((floor - 1e-12 <= after_T) & (after_T <= 1 + 1e-12)).all()
-    if after_T.size:
+    if after_T.size and not (infinite and cooldown == 0):
         assert after_T[0] == pytest.approx(1.0)
 
 
@@ -108,11 +163,12 @@ def test_a_run_of_warmup_alone_stays_finite(steps: int, name: str) -> None:
     ("linear", (11, 0, 10), r"schedule\.warmup \+ schedule\.decay = 11 \+ 0 steps: expected at most the run's 10 step"),
     ("wsd", (6, 5, 10), r"= 6 \+ 5 steps: expected at most the run's 10 steps; shorten them or lengthen"),
     ("wsd", (0, 0, 10), r"schedule\.decay = 0 steps: expected 1 step or more for wsd; lengthen it"),
+    ("infinite", (3, 4, 10, 4), r"schedule\.warmup \+ schedule\.cooldown \+ schedule\.decay = 3 \+ 4 \+ 4 steps: exp"),
     ("inverse_sqrt", (0, 0, 10), r"schedule\.warmup = 0: expected 1 step or more for inverse_sqrt"),
 ])
 def test_lengths_that_make_no_schedule_are_refused(name: str, given: tuple[int, int, int], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        multipliers(schedule(name, 0.0, 5), *given)
+        multipliers(schedule(name, 0.05, 5), *given)
 
 
 def test_durations_of_a_schedule_may_be_tokens_or_epochs() -> None:
