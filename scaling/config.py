@@ -18,6 +18,7 @@ from typing import Any
 from scaling import fields
 from scaling.duration import LARGEST, Duration
 from scaling.fields import check, static, traced
+from scaling.packed import Packing, check_packing
 from scaling.weighing import Mixer, Objective, check_weighing
 
 ACTIVATIONS = ("gelu", "relu2", "swiglu")
@@ -225,13 +226,48 @@ class Evaluation:
         check(self.windows >= 1, "evaluation.windows", self.windows, "1 or more", "use 64")
 
 
+def _weights(value: Any, path: str) -> tuple | None:
+    """Weights by run_id as pairs sorted by run_id; None where there are none."""
+    is_mapping = hasattr(value, "items")
+    check(value is None or is_mapping or isinstance(value, (tuple, list)), path, value, "weights by run_id",
+          "write a dict")
+    return None if value is None or (is_mapping and not value) else fields.pairs(value, path)
+
+
 @dataclasses.dataclass(frozen=True)
 class Parent:
-    """A branch starts after step `at` of run `run_id`, optimizer state kept or reset; the stream of data goes on."""
+    """A branch starts after step `at` of run `run_id`, optimizer state kept or reset; the stream of data goes on.
+
+    With `others`, weights by run_id, it starts from the weighted average of several runs' parameters after that step,
+    θ = Σ w_i θ_i, where `run_id` has the weight 1 - Σ others; the stream is that of `run_id`. The average as it is
+    stands at step 0 of the branch, which is always evaluated: one step at `schedule.peak` 0 does for that. Merging of
+    modules: Na et al. 2024, arXiv 2410.15661.
+    """
 
     run_id: str = traced()
     at: Duration = traced()
     optimizer: str = traced(choices=("keep", "reset"))
+    others: tuple[tuple[str, float], ...] | None = traced(None, convert=_weights)
+
+    def __post_init__(self) -> None:
+        if self.others is None:
+            return
+        check(self.optimizer == "reset", "parent.optimizer", self.optimizer, "'reset' with parent.others, since the "
+              "moments of several optimizers belong to no average", "use 'reset', or a single parent")
+        for run_id, weight in self.others:
+            check(run_id != self.run_id, "parent.others", run_id, "runs other than parent.run_id, whose weight is the "
+                  "rest", "leave it out")
+            check(0 < weight < 1, f"parent.others.{run_id}", weight, "a weight between 0 and 1",
+                  "leave the run out, or lower the weight")
+        rest = 1 - sum(weight for _, weight in self.others)
+        check(rest > MIXTURE_TOLERANCE, "parent.others", dict(self.others), "weights that sum to less than 1, as "
+              "parent.run_id has the rest", "lower them, or leave one run out")
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weight of every parent by run_id, the first parent first; they sum to 1."""
+        others = dict(self.others or ())
+        return {self.run_id: 1 - sum(others.values()), **others}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,6 +283,7 @@ class Run:
     parent: Parent | None = traced()
     mixer: Mixer | None = static(None)
     objective: Objective | None = static(None)
+    packing: Packing | None = static(None)
 
     def __post_init__(self) -> None:
         check(self.data.batch % self.training.accumulation == 0, "training.accumulation", self.training.accumulation,
@@ -256,6 +293,7 @@ class Run:
               "a positive peak with optimizer.decay_convention = 'independent', which divides by it",
               "raise the peak or use 'coupled'")
         check_weighing(self.mixer, self.objective, self.data.names, self.training.accumulation)
+        check_packing(self.packing, self.mixer, self.objective, self.data.names, self.data.sequence)
         if self.mixer is not None:
             self._check_mixer(self.mixer)
 
@@ -266,8 +304,11 @@ class Run:
         if mixer.name == "doremi":
             check(self.parent is not None and self.parent.optimizer == "reset", "parent", self.parent,
                   "the reference run of doremi, with optimizer 'reset' (the run itself starts fresh)", "name one")
+        shares, names = dict(self.data.mixture[0][1]), self.data.names
+        if mixer.name == "aioli":
+            check(min(shares.get(name, 0) for name in names) > 0, "data.mixture", shares,
+                  "a share for every domain with aioli, which probes them all", "leave the others out of data.domains")
         if mixer.name == "doge":
-            shares, names = dict(self.data.mixture[0][1]), self.data.names
             equal = len(shares) == len(names) and max(shares.values()) - min(shares.values()) < MIXTURE_TOLERANCE
             check(equal and self.data.batch % len(names) == 0, "data.mixture, data.batch", (shares, self.data.batch),
                   f"equal shares and a batch that {len(names)} domains divide, with doge", "change them")
@@ -280,8 +321,15 @@ class Run:
                      for name, section in given.items() if section is not None}
         if self.parent is not None:  # its step counts in the parent's batches, not ours
             canonical["parent"] = {**vars(self.parent), "at": vars(self.parent.at)}
+            if self.parent.others is None:  # so that runs of one parent keep their ids
+                del canonical["parent"]["others"]
         text = json.dumps(canonical, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def parent_ids(self) -> tuple[str, ...]:
+        """The runs that this one starts from, that whose stream of data goes on first; none of a trunk."""
+        return () if self.parent is None else tuple(self.parent.weights)
 
     @functools.cached_property
     def program(self) -> Run:

@@ -23,15 +23,18 @@ from scaling.fields import TRACED, ConfigError
 from scaling.sweeps.plan import groups
 from scaling.sweeps.sweep import Stage, Sweep
 
-CONFIGS = sorted(path for path in (Path(__file__).parents[1] / "configs").glob("*.py") if path.name != "__init__.py")
+PARTS = ("__init__", "branching", "mixer_rounds")  # what several configurations share
+CONFIGS = sorted(path for path in (Path(__file__).parents[1] / "configs").glob("*.py") if path.stem not in PARTS)
 NAN, INF = math.nan, math.inf
 WSD = {"schedule.name": "wsd", "schedule.decay": {"steps": 5}}
 INFINITE = {"schedule.name": "infinite", "schedule.decay": {"steps": 5}, "schedule.level": 0.5,
             "schedule.cooldown": {"steps": 3}}
 BOTH = {"prose": 0.5, "code": 0.5}
+THIRDS = {"prose": 1 / 3, "code": 1 / 3, "headers": 1 / 3}
 OBJECTIVE = {"domain_weights": {}, "reweighting": "lin_upper", "temperature": 1.0, "uniform_for": {"steps": 3}}
 AIOLI = {"name": "aioli", "rate": 0.2, "memory": 1.0, "own": 0.75, "every": 20, "interval": 1, "passes": 1,
          "windows": 4}
+PACKING = {"method": "best_fit", "attention": "document", "metadata": {}, "documents": {}}
 SKILL_IT = {"name": "skill_it", "rate": 0.2, "graph": {"code": {"prose": 0.5}}, "every": 5, "window": 3, "windows": 4}
 
 # What is changed in a valid configuration, and what the message must say: field, value, cure.
@@ -112,11 +115,13 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"mixer": {"name": "aiolli"}}, r"mixer\.name = 'aiolli': expected one of .*; did you mean 'aioli'\?"),
     ({"mixer": {**AIOLI, "own": 1.2}}, r"mixer\.own = 1\.2: expected a share from 0 to 1; correct it"),
     ({"mixer": {**AIOLI, "every": 0}}, r"mixer\.every = 0: expected 1 or more; use a positive number"),
-    ({"mixer": {**AIOLI, "every": 3}}, r"mixer\.every = 3: expected rounds longer than their 1 · 3 · 1 = 3 steps"),
+    ({"mixer": {**AIOLI, "every": 3}, "data.mixture": THIRDS}, r"mixer\.every = 3: expected rounds longer than"),
     ({"mixer": AIOLI, "data.mixture": [(0.0, BOTH), (0.5, BOTH)]}, r"data\.mixture = .*: expected one phase with a mi"),
     ({"mixer": {**SKILL_IT, "graph": {"cod": {"prose": 1.0}}}}, r"mixer\.graph: unknown key 'cod'; did you mean 'code"),
     ({"mixer": {"name": "doremi", "rate": 1.0, "smoothing": 1e-4}}, r"parent = None: expected the reference run of do"),
     ({"mixer": {"name": "doge", "rate": 20.0}, "data.mixture": BOTH}, r"data\.mixture, data\.batch = .*: expected equ"),
+    ({"mixer": AIOLI, "data.mixture": BOTH}, r"data\.mixture = .*: expected a share for every domain with aioli"),
+    ({"mixer": {**AIOLI, "own": 1 / 3}, "data.mixture": THIRDS}, r"mixer\.own = 0\.333.*: expected another share"),
     ({"mixer": AIOLI, "training.accumulation": 2}, r"training\.accumulation = 2: expected 1 with a mixer or an object"),
     ({"objective": {**OBJECTIVE, "temperature": 0.0}}, r"objective\.temperature = 0\.0: expected positive and finite"),
     ({"objective": {**OBJECTIVE, "reweighting": "none"}}, r"objective\.temperature = 1\.0: expected None for reweight"),
@@ -181,7 +186,7 @@ CHANGED: dict[str, Any] = {
     "training.dtype": "float64", "training.accumulation": 2, "training.z_loss": 1e-4, "training.diverged_above": 9.0,
     "evaluation.points": 4, "evaluation.steps": (3, 7), "evaluation.windows": 8,
     "parent": {"run_id": "abc", "at": {"steps": 2}, "optimizer": "keep"},
-    "mixer": {"name": "odm", "memory": 0.9}, "objective": OBJECTIVE,
+    "mixer": {"name": "odm", "memory": 0.9}, "objective": OBJECTIVE, "packing": PACKING,
 }
 BEFORE = {"schedule.decay": WSD, "schedule.level": INFINITE, "schedule.cooldown": INFINITE,
           "evaluation.steps": {"evaluation.points": None, "evaluation.steps": (3,)}}
@@ -214,30 +219,32 @@ def test_what_belongs_to_a_program_is_as_agreed() -> None:
     assert {field for field, vary in FIELDS.items() if vary == "static"} == {
         *(field for field in FIELDS if field.startswith("model.")), "data.domains", "data.tokenizer", "data.sequence",
         "data.batch", "optimizer.name", "optimizer.decay_on", "training.dtype", "training.accumulation",
-        "evaluation.windows", "mixer", "objective"}
+        "evaluation.windows", "mixer", "objective", "packing"}
 
 
 @pytest.mark.parametrize(("section", "before", "changes"), [
     ("mixer", AIOLI, {"name": "skill_it", "every": 30, "interval": 2, "passes": 2, "windows": 8}),
     ("objective", OBJECTIVE, {"reweighting": "extremes"}),
+    ("packing", PACKING, {"method": "chop", "attention": "window", "metadata": {"code": "python.org"},
+                          "documents": {"code": (0.0, 0.5)}}),
 ])
 def test_fields_of_optional_sections_belong_to_the_program_as_agreed(section: str, before: dict, changes: dict) -> None:
     """`changes`: of every static field; all others are traced."""
-    start = small_run(**{section: before})
+    start = small_run(**{section: before, "data.mixture": THIRDS})
     traced = {"rate": 0.3, "memory": 0.5, "own": 0.6, "domain_weights": {"code": 2.0}, "temperature": 0.5,
               "uniform_for": {"steps": 7}}
     for name in before:
         if name in changes:
             value = SKILL_IT if name == "name" else {**before, name: changes[name]}
-            assert small_run(**{section: value}).program != start.program
+            assert small_run(**{section: value, "data.mixture": THIRDS}).program != start.program
         else:
-            after = small_run(**{section: {**before, name: traced[name]}})
+            after = small_run(**{section: {**before, name: traced[name]}, "data.mixture": THIRDS})
             assert after.program == start.program
             assert after.run_id != start.run_id
 
 
 def test_a_run_without_optional_sections_keeps_the_id_it_had_before_they_were() -> None:
-    assert small_run(mixer=None, objective=None).run_id == small_run().run_id
+    assert small_run(mixer=None, objective=None, packing=None).run_id == small_run().run_id
 
 
 def test_every_field_of_a_run_has_a_changed_value() -> None:

@@ -28,12 +28,15 @@ class Domain:
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """All domains under one tokenizer. `checksum` identifies names, tokens and vocabulary."""
+    """All domains under one tokenizer. `checksum` identifies names, tokens and vocabulary; `tokenizer` is None where
+    the tokens were made of no text.
+    """
 
     domains: tuple[Domain, ...]
     vocabulary: int
     token_bytes_V: np.ndarray  # int64: bytes of text a token stands for
     checksum: str
+    tokenizer: Tokenizer | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -113,7 +116,7 @@ def load_corpus(domains: Mapping[str, str] | Iterable[tuple[str, str]], tokenize
     sides = [_tokens(entry, text, made, cache) for entry, text in zip(entries, texts, strict=True)]
     checksum = digest_of(made.checksum, *named, *(entry.checksum for entry in entries))
     tokenized = tuple(Domain(name, *side) for name, side in zip(named, sides, strict=True))
-    return Corpus(tokenized, made.vocabulary, made.token_bytes_V, checksum)
+    return Corpus(tokenized, made.vocabulary, made.token_bytes_V, checksum, made)
 
 
 def _documents(name: str, value: str, cache: Path) -> Entry:

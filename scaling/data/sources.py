@@ -1,4 +1,4 @@
-"""Where a domain's text comes from: `wheels:...`, `folder:...` or `tfds:...`."""
+"""Where a domain's text comes from: `wheels:...`, `folder:...`, `tfds:...` or `synthetic:...`."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -119,6 +119,10 @@ def open_source(value: str, cache: Path) -> Source:
         from scaling.data.wheels import Wheels
 
         return Wheels(rest, cache / "wheels")
+    if kind == "synthetic":
+        from scaling.data.synthetic import open_synthetic
+
+        return open_synthetic(rest)
     if kind == "folder" and rest:
         return Folder(Path(rest).expanduser())
     if kind == "tfds" and rest:
@@ -128,4 +132,5 @@ def open_source(value: str, cache: Path) -> Source:
         if unknown:
             raise ValueError(f"unknown option {min(unknown)!r}: expected split, text or dir; correct it")
         return Tfds(name, **options)
-    raise ValueError("unknown source: expected wheels:prose|code|headers, folder:PATH or tfds:NAME; correct it")
+    raise ValueError("unknown source: expected wheels:prose|code|headers, folder:PATH, tfds:NAME or synthetic:KIND; "
+                     "correct it")

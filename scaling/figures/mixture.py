@@ -66,6 +66,31 @@ def ratio_law(
     return figure
 
 
+def draw_decision(axis: Axes, x: float, decision: Decision, colour: str | tuple[float, ...]) -> None:
+    """A decision with its interval, hollow and grey where it was refused; nothing where a number is missing."""
+    if np.isnan([decision.value, decision.low, decision.high]).any():
+        return
+    refused = decision.refusal is not None
+    error = [[max(decision.value - decision.low, 0)], [max(decision.high - decision.value, 0)]]
+    axis.errorbar([x], [decision.value], error, fmt="o", capsize=3, markersize=5, color=GREY if refused else colour,
+                  markerfacecolor="white" if refused else colour)
+
+
+def sizes_axis(axis: Axes, sizes: Sequence[float]) -> None:
+    """x: parameters, logarithmic, a tick a size."""
+    axis.set_xscale("log")
+    axis.set_xticks(list(sizes), [f"{size:,.0f}" for size in sizes])
+    axis.set_xticks([], minor=True)
+    axis.set_xlabel("parameters without embeddings", fontsize=8)
+
+
+def shares_axis(axis: Axes, label: str) -> None:
+    """y: shares from 0 to 1."""
+    axis.set_ylabel(label, fontsize=8)
+    axis.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axis.set_ylim(0, 1.02)
+
+
 def critical_by_size(
     sizes: Sequence[float], ways: Mapping[str, Sequence[Decision]], measured: Sequence[Sequence[float]]
 ) -> Figure:
@@ -73,25 +98,14 @@ def critical_by_size(
     figure, (axis,) = panels(1, width=5.0, height=3.4)
     for shift, (name, decisions), colour in zip((0.96, 1.04), ways.items(), (SECOND, ACCENT), strict=True):
         for size, decision in zip(sizes, decisions, strict=True):
-            refused = decision.refusal is not None
-            face = "white" if refused else colour
-            if not np.isnan([decision.value, decision.low, decision.high]).any():
-                below, above = decision.value - decision.low, decision.high - decision.value
-                error = [[max(below, 0)], [max(above, 0)]]
-                axis.errorbar([size * shift], [decision.value], error, fmt="o", capsize=3, markersize=5,
-                              color=GREY if refused else colour, markerfacecolor=face)
+            draw_decision(axis, size * shift, decision, colour)
         axis.plot([], [], "o", color=colour, label=name)
     for size, values in zip(sizes, measured, strict=True):
         axis.plot([size] * len(values), values, "_", color=INK, markersize=12)
     axis.plot([], [], "_", color=INK, markersize=10, label="measured, by trunk")
     axis.plot([], [], "o", color=GREY, markerfacecolor="white", label="refused")
-    axis.set_xscale("log")
-    axis.set_xticks(list(sizes), [f"{size:,.0f}" for size in sizes])
-    axis.set_xticks([], minor=True)
-    axis.set_xlabel("parameters without embeddings", fontsize=8)
-    axis.set_ylabel("critical share of the target domain", fontsize=8)
-    axis.yaxis.set_major_formatter(PercentFormatter(1.0))
-    axis.set_ylim(0, 1.02)
+    sizes_axis(axis, sizes)
+    shares_axis(axis, "critical share of the target domain")
     axis.legend(fontsize=7, frameon=False)
     return figure
 

@@ -1,9 +1,9 @@
-"""Rotary position embedding."""
+"""Positions: rotary embedding, and places within the segments of a window."""
 
 from __future__ import annotations
 
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 BASE = 10_000.0
 
@@ -23,3 +23,10 @@ def rotate(x_GxSxE: Array) -> Array:
     return jnp.concatenate(
         [x1_GxSxH * cos_1xSxH - x2_GxSxH * sin_1xSxH, x2_GxSxH * cos_1xSxH + x1_GxSxH * sin_1xSxH], axis=-1
     )
+
+
+def places(segments_BxS: Array) -> Array:
+    """How many positions of its own segment come before each: int32 [B, S]. A segment is a stretch of one number."""
+    index_1xS = jnp.arange(segments_BxS.shape[1], dtype=jnp.int32)[None, :]
+    begins_BxS = jnp.diff(segments_BxS, axis=1, prepend=segments_BxS[:, :1]) != 0
+    return index_1xS - lax.cummax(jnp.where(begins_BxS, index_1xS, 0), axis=1)

@@ -11,6 +11,7 @@ from scaling.models.attention import Attention
 from scaling.models.dense import dense, product
 from scaling.models.feedforward import FeedForward
 from scaling.models.normalization import Normalization
+from scaling.models.positions import places
 
 EMBEDDING_STD = 0.02
 
@@ -23,27 +24,31 @@ class Block(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x_NxD: Array) -> Array:
+    def __call__(self, x_NxD: Array, segments_BxS: Array | None = None) -> Array:
         c = self.config
         output_scale = (2 * c.depth) ** -0.5
         h_NxD = Normalization(c.norm, self.dtype, name="attention_norm")(x_NxD)
         x_NxD = x_NxD + Attention(
             heads=c.heads, sequence=self.sequence, rotary=c.positions == "rotary",
             qk_norm=c.norm if c.qk_norm else None, output_scale=output_scale, dtype=self.dtype, name="attention",
-        )(h_NxD)
+        )(h_NxD, segments_BxS)
         h_NxD = Normalization(c.norm, self.dtype, name="feedforward_norm")(x_NxD)
         return x_NxD + FeedForward(c.hidden, c.activation, output_scale, self.dtype, name="feedforward")(h_NxD)
 
 
 class Transformer(nn.Module):
-    """Next-token logits of pre-norm blocks: tokens_BxS -> logits_NxV, in at least float32."""
+    """Next-token logits of pre-norm blocks: tokens_BxS -> logits_NxV, in at least float32.
+
+    With `segments_BxS`, a whole number a segment, no two segments of a window alike, each segment has the logits that
+    it would have alone.
+    """
 
     config: config.Model
     vocabulary: int
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, tokens_BxS: Array) -> Array:
+    def __call__(self, tokens_BxS: Array, segments_BxS: Array | None = None) -> Array:
         c, (batch, sequence) = self.config, tokens_BxS.shape
         param_dtype = jnp.promote_types(self.dtype, jnp.float32)
         init = nn.initializers.normal(EMBEDDING_STD)
@@ -52,9 +57,13 @@ class Transformer(nn.Module):
         x_NxD = embed(tokens_BxS.reshape(batch * sequence))
         if c.positions == "learned":
             positions_SxD = self.param("positions", init, (sequence, c.width), param_dtype)
-            x_NxD = x_NxD + jnp.tile(positions_SxD, (batch, 1)).astype(self.dtype)
+            if segments_BxS is None:
+                positions_NxD = jnp.tile(positions_SxD, (batch, 1))
+            else:
+                positions_NxD = positions_SxD[places(segments_BxS).reshape(-1)]
+            x_NxD = x_NxD + positions_NxD.astype(self.dtype)
         for layer in range(c.depth):
-            x_NxD = Block(c, sequence, self.dtype, name=f"block_{layer}")(x_NxD)
+            x_NxD = Block(c, sequence, self.dtype, name=f"block_{layer}")(x_NxD, segments_BxS)
         x_NxD = Normalization(c.norm, self.dtype, name="final_norm")(x_NxD)
         if c.tied_head:
             logits_NxV = product(x_NxD.astype(self.dtype), embed.embedding.astype(self.dtype).T)

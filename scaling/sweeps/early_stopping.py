@@ -14,6 +14,7 @@ rows in the store.
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -127,11 +128,12 @@ def contenders(runs: Sequence[Run], by_id: Mapping[str, Run], rates: Mapping[str
 
 
 def _seedless(run: Run, by_id: Mapping[str, Run]) -> str:
-    """The run_id that seed 0 would have, after that of its parent so changed."""
+    """The run_id that seed 0 would have, after those of its parents so changed."""
     alike = dataclasses.replace(run, training=dataclasses.replace(run.training, seed=0))
     if run.parent is None:
         return alike.run_id
-    parent = dataclasses.replace(run.parent, run_id=_seedless(by_id[run.parent.run_id], by_id))
+    parents = sorted((_seedless(by_id[run_id], by_id), weight) for run_id, weight in run.parent.weights.items())
+    parent = dataclasses.replace(run.parent, run_id=json.dumps(parents), others=None)
     return dataclasses.replace(alike, parent=parent).run_id
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import jax
@@ -20,6 +20,7 @@ from scaling.sweeps.progress import Tally
 from scaling.sweeps.rows import STOPPED, Outcome, run_row
 from scaling.sweeps.work import Job, Work
 from scaling.training import checkpoints
+from scaling.training.averaging import average
 from scaling.training.loop import Hooks, PackJob, Preempted, replay_pack, train_pack
 from scaling.training.recorder import Recorder
 from scaling.training.state import TrainState
@@ -159,16 +160,16 @@ class JobTrainer:
         return saves
 
     def _without_parent(self, runs: Sequence[Run]) -> list[tuple[Run, str]]:
-        """Branches whose parent diverged or failed before the step they start from, and why they cannot run."""
-        if any(run.parent is not None and run.parent.run_id not in self.work.ended for run in runs):
+        """Branches of which a parent diverged or failed before the step they start from, and why they cannot run."""
+        if not self.work.ended.keys() >= {run_id for run in runs for run_id in run.parent_ids}:
             self.work.refresh()  # another process trained them
         found = []
         for run in runs:
-            if run.parent is not None:
-                parent = self.work.ended[run.parent.run_id]
-                ended_before = parent.status == "failed" or 0 <= parent.diverged_at <= self.work.branch_step(run)
-                if ended_before:
-                    found.append((run, f"parent {run.parent.run_id} {parent.status} before the branch"))
+            parents = {run_id: self.work.ended[run_id] for run_id in run.parent_ids}
+            gone = [f"parent {run_id} {parent.status} before the branch" for run_id, parent in parents.items()
+                    if parent.status == "failed" or 0 <= parent.diverged_at <= self.work.branch_step(run)]
+            if gone:
+                found.append((run, gone[0]))
         return found
 
     def _save_states(self, step: int, run_ids: list[str], states_R: TrainState) -> None:
@@ -178,16 +179,23 @@ class JobTrainer:
 
     def _parent_states(self, runs: Sequence[Run]) -> list[TrainState]:
         """The states that branches start from; trained again where they were dropped before a branch was asked for."""
-        parents = [self.work.by_id[run.parent.run_id] for run in runs if run.parent is not None]
-        folders = [self.workdir.state(parent.run_id, self.work.branch_step(run))
-                   for run, parent in zip(runs, parents, strict=True)]
+        parents = {(run_id, self.work.branch_step(run)): self.work.by_id[run_id]
+                   for run in runs for run_id in run.parent_ids}
         for pack in self.work.manifest.packs:
-            if any(parent.run_id in pack.run_ids and not folder.exists()
-                   for parent, folder in zip(parents, folders, strict=True)):
+            if any(run_id in pack.run_ids and not self.workdir.state(run_id, step).exists()
+                   for run_id, step in parents):
                 with lock_file(self.workdir.lock(f"{pack.pack_id}.replay"), f"pack {pack.pack_id}", wait=True):
                     self._replay(pack, runs)
-        return [checkpoints.load(folder, self.bench.template(parent.program))[parent.run_id]
-                for folder, parent in zip(folders, parents, strict=True)]
+        states = {(run_id, step): checkpoints.load(self.workdir.state(run_id, step),
+                                                   self.bench.template(parent.program))[run_id]
+                  for (run_id, step), parent in parents.items()}
+        return [self._start(run, states) for run in runs]
+
+    def _start(self, run: Run, states: Mapping[tuple[str, int], TrainState]) -> TrainState:
+        """The state of a branch's parent, or the average of its parents'; `states` by run_id and step."""
+        assert run.parent is not None
+        step = self.work.branch_step(run)
+        return average([states[run_id, step] for run_id in run.parent_ids], list(run.parent.weights.values()))
 
     def _replay(self, pack: Pack, branches: Sequence[Run]) -> None:
         """Make the states again that these branches and those still to train need from a pack."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import graphlib
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -70,55 +71,74 @@ class Group:
 
 
 def generations(runs: Sequence[Run]) -> dict[str, int]:
-    """Generation of each run by run_id: 0 for a trunk, its parent's plus one for a branch.
+    """Generation of each run by run_id: 0 for a trunk, one more than its parents' latest for a branch.
 
     Raises ConfigError for a parent that is not in the sweep and for parents that form a cycle.
     """
-    by_id = {run.run_id: run for run in runs}
-    found: dict[str, int] = {}
+    parents = {run.run_id: run.parent_ids for run in runs}
     for run in runs:
-        chain: list[Run] = []
-        while run.run_id not in found and run.parent is not None:
-            if run in chain:
-                raise ConfigError(f"parent.run_id = {run.parent.run_id!r}: the parents of run {run.run_id} form a "
-                                  "cycle; break it")
-            chain.append(run)
-            if run.parent.run_id not in by_id:
-                raise ConfigError(f"parent.run_id = {run.parent.run_id!r}: expected a run of this sweep (run "
+        for run_id in parents[run.run_id]:
+            if run_id not in parents:
+                raise ConfigError(f"{_field_of(run, run_id)} = {run_id!r}: expected a run of this sweep (run "
                                   f"{run.run_id} branches from it); add the parent to the sweep")
-            run = by_id[run.parent.run_id]
-        found.setdefault(run.run_id, 0)
-        for child in reversed(chain):
-            assert child.parent is not None
-            found[child.run_id] = found[child.parent.run_id] + 1
+    found: dict[str, int] = {}
+    try:
+        for run_id in graphlib.TopologicalSorter(parents).static_order():
+            found[run_id] = 1 + max((found[parent] for parent in parents[run_id]), default=-1)
+    except graphlib.CycleError as error:
+        cycle = set(error.args[1])
+        run = next(run for run in runs if run.run_id in cycle)
+        run_id = next(run_id for run_id in parents[run.run_id] if run_id in cycle)
+        raise ConfigError(f"{_field_of(run, run_id)} = {run_id!r}: the parents of run {run.run_id} form a cycle; "
+                          "break it") from error
     return found
 
 
-def check_run(run: Run, parent: Run | None, windows: Windows) -> None:
-    """Refuse before any compute what only the corpus or the parent can tell: windows, horizons, branch steps."""
+def _field_of(run: Run, parent_id: str) -> str:
+    """The field that names a parent."""
+    assert run.parent is not None
+    return "parent.run_id" if parent_id == run.parent.run_id else "parent.others"
+
+
+def check_run(run: Run, parents: Sequence[Run], windows: Windows) -> None:
+    """Refuse before any compute what only the corpus or the parents can tell: windows, horizons, branch steps."""
     check(run.training.dtype != "float64" or jax.config.read("jax_enable_x64"), "training.dtype", run.training.dtype,
           "float32 or bfloat16, since JAX computes in 32 bits unless told otherwise", "set JAX_ENABLE_X64=1")
     window_limits(run, windows)
     learning_rates(run, horizon(run, windows), windows)
     observations(run, horizon(run, windows))
-    if run.parent is None or parent is None:
+    if run.parent is None:
         return
-    if parent.mixer is not None:
-        raise ConfigError(f"parent.run_id = {parent.run_id!r}: expected a parent without a mixer, since where its "
+    first, *others = parents
+    if first.mixer is not None:
+        raise ConfigError(f"parent.run_id = {first.run_id!r}: expected a parent without a mixer, since where its "
                           "stream of data stands is not known beforehand; give the branch's work to the run itself")
+    for parent in parents:
+        _check_parent(run, parent, windows)
+    keeps = run.parent.optimizer == "keep"
+    if keeps and (first.optimizer.name != run.optimizer.name or first.training.dtype != run.training.dtype):
+        raise ConfigError(f"parent.optimizer = 'keep': expected optimizer {first.optimizer.name!r} in "
+                          f"{first.training.dtype} as in parent {first.run_id}; use the same, or 'reset'")
+    at = in_steps(first, run.parent.at, windows)
+    for other in others:
+        found = in_steps(other, run.parent.at, windows)
+        check(found == at, "parent.at", found, f"step {at} of {other.run_id} as of {first.run_id}, since the states of "
+              "one step are averaged", "give it in steps, or average runs of one data.batch")
+
+
+def _check_parent(run: Run, parent: Run, windows: Windows) -> None:
+    """Refuse a parent that has no state which this branch can start from."""
+    assert run.parent is not None
+    field = _field_of(run, parent.run_id)
     at, steps = in_steps(parent, run.parent.at, windows), horizon(parent, windows)
     if not 1 <= at <= steps:
         raise ConfigError(f"parent.at = {at} steps: expected 1 to {steps}, the length of parent {parent.run_id}; "
                           "branch earlier or train the parent longer")
     if parent.model != run.model or parent.data.tokenizer != run.data.tokenizer:
-        raise ConfigError(f"parent.run_id = {parent.run_id!r}: expected a parent with the model and tokenizer of run "
+        raise ConfigError(f"{field} = {parent.run_id!r}: expected a parent with the model and tokenizer of run "
                           f"{run.run_id}; a branch may change data, schedule and training only")
-    keeps = run.parent.optimizer == "keep"
-    if keeps and (parent.optimizer.name != run.optimizer.name or parent.training.dtype != run.training.dtype):
-        raise ConfigError(f"parent.optimizer = 'keep': expected optimizer {parent.optimizer.name!r} in "
-                          f"{parent.training.dtype} as in parent {parent.run_id}; use the same, or 'reset'")
     if parent.data.names != run.data.names or parent.data.sequence != run.data.sequence:
-        raise ConfigError(f"parent.run_id = {parent.run_id!r}: expected the same data.domains and data.sequence as run "
+        raise ConfigError(f"{field} = {parent.run_id!r}: expected the same data.domains and data.sequence as run "
                           f"{run.run_id}, whose stream of data goes on from it; name all domains in the parent too")
 
 
@@ -130,10 +150,9 @@ def groups(runs: Sequence[Run], windows: Mapping[Run, Windows]) -> dict[Group, l
     found: dict[Group, list[Run]] = {}
     for run in sorted(runs, key=lambda run: generation[run.run_id]):
         corpus_windows = windows[run.program]
-        parent = by_id[run.parent.run_id] if run.parent is not None else None
         facts = (run.program, run.data, run.schedule, run.training.duration, run.parent)
         if facts not in checked:
-            check_run(run, parent, corpus_windows)
+            check_run(run, [by_id[run_id] for run_id in run.parent_ids], corpus_windows)
             checked.add(facts)
         steps = horizon(run, corpus_windows)
         group = Group(run.program, generation[run.run_id], steps, evaluation_steps(run, steps))
@@ -188,11 +207,17 @@ class Manifest:
             write_json(self.path, [dataclasses.asdict(pack) for pack in self.packs])
 
 
+def branch_step(run: Run, by_id: Mapping[str, Run], windows: Mapping[Run, Windows]) -> int:
+    """The step of its parents that a branch starts from."""
+    assert run.parent is not None
+    parent = by_id[run.parent.run_id]
+    return in_steps(parent, run.parent.at, windows[parent.program])
+
+
 def branch_points(runs: Iterable[Run], by_id: Mapping[str, Run], windows: Mapping[Run, Windows]) -> dict[str, set[int]]:
     """Steps of each parent, by run_id, at which these runs branch."""
     points: dict[str, set[int]] = {}
     for run in runs:
-        if run.parent is not None:
-            parent = by_id[run.parent.run_id]
-            points.setdefault(parent.run_id, set()).add(in_steps(parent, run.parent.at, windows[parent.program]))
+        for run_id in run.parent_ids:
+            points.setdefault(run_id, set()).add(branch_step(run, by_id, windows))
     return points

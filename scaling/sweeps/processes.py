@@ -170,7 +170,7 @@ class _Claims:
         return [job for job in jobs if not all(run.run_id in work.ended for run in job.runs)]
 
     def _ready(self, job: Job) -> bool:
-        return all(run.parent is None or run.parent.run_id in self.work.ended for run in job.runs)
+        return all(run_id in self.work.ended for run in job.runs for run_id in run.parent_ids)
 
     def _claim(self, job: Job, refresh: Callable[[], None]) -> bool:
         """Train a job unless another process does. One program at a time stays on the devices."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.metadata
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,9 @@ def device_name() -> str:
 
 def run_row(run: Run, steps: int, parent_step: int | None, vocabulary: int, corpus_checksum: str, pack_id: str,
             outcome: Outcome) -> dict[str, Any]:
-    """Columns: run_id, parent (id, step, optimizer), every configuration field by dotted name, size, cost, outcome."""
+    """Columns: run_id, parent (id, step, optimizer, others: JSON of the weights of those averaged with it), every
+    configuration field by dotted name, size, cost, outcome.
+    """
     counts = count(run.model, vocabulary, run.data.sequence)
     ended = dataclasses.asdict(outcome)
     stopped_at = ended.pop("stopped_at")
@@ -60,7 +63,9 @@ def run_row(run: Run, steps: int, parent_step: int | None, vocabulary: int, corp
     tokens = trained * run.data.tokens_per_step
     return {
         "run_id": run.run_id, "parent_id": run.parent.run_id if run.parent else None, "parent_step": parent_step,
-        "parent_optimizer": run.parent.optimizer if run.parent else None, "pack_id": pack_id,
+        "parent_optimizer": run.parent.optimizer if run.parent else None,
+        "parent_others": json.dumps(dict(run.parent.others)) if run.parent and run.parent.others else None,
+        "pack_id": pack_id,
         **{key: value for key, value in run.flat().items() if not key.startswith("parent")},
         **{f"params_{name}": getattr(counts, name) for name in ("total", "non_embedding")},
         "flops_per_token": counts.flops_exact, "steps": steps, "steps_trained": trained, "tokens": tokens,

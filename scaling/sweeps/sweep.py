@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from scaling import fields
@@ -18,10 +18,13 @@ class Stage:
     """Runs of one kind. Without `parent`: the base configuration at each point. With it: each run of the parent stage
     continued at each point, where the keys parent.at and parent.optimizer say how; other keys change the parent's
     configuration.
+
+    Points may also be a function of the parent stage's runs. Each then says as parent.run_id which of them it
+    continues and, where it starts from an average, as parent.others the weights of the rest.
     """
 
     name: str
-    points: Axis
+    points: Axis | Callable[[Sequence[Run]], Axis]
     parent: str | None = None
 
 
@@ -41,13 +44,15 @@ class Sweep:
         expanded: dict[str, list[Run]] = {}
         for stage in _in_order(self.stages):
             starts = [self.base] if stage.parent is None else expanded[stage.parent]
-            expanded[stage.name] = [self._at(stage, start, point) for start in starts for point in points(stage.points)]
+            expanded[stage.name] = [self._at(stage, start, point) for start, point in _placed(stage, starts)]
         return list({run.run_id: run for runs in expanded.values() for run in runs}.values())
 
     def _at(self, stage: Stage, start: Run, point: Point) -> Run:
         point = self._pin(stage, point)
         branch = {key: value for key, value in point.items() if key.startswith("parent.")}
         changes = {key: value for key, value in point.items() if key not in branch}
+        if stage.parent is not None and "parent" in changes:
+            raise ConfigError(f"stage {stage.name!r} sets 'parent' as a whole and has a parent stage; drop one of them")
         if stage.parent is None:
             if branch:
                 raise ConfigError(f"stage {stage.name!r} sets {sorted(branch)} but has no parent stage; name one")
@@ -59,7 +64,6 @@ class Sweep:
         changes["parent"] = fields.convert(Parent, {"run_id": start.run_id, **parent}, "parent")
         return overlay(start, changes)
 
-
     def _pin(self, stage: Stage, point: Point) -> Point:
         """The point with the user's values in place of the axes'. A part of an axis's value cannot be pinned."""
         for key in self.pinned:
@@ -68,6 +72,20 @@ class Sweep:
                 raise ConfigError(f"override {key!r}: stage {stage.name!r} sets {whole[0]!r} as a whole; override the "
                                   "setting that the stage takes it from, or the axis in the configuration file")
         return {**point, **{key: value for key, value in self.pinned.items() if key in point}}
+
+
+def _placed(stage: Stage, starts: Sequence[Run]) -> list[tuple[Run, Point]]:
+    """The points of a stage, each with the run that it changes or continues."""
+    if not callable(stage.points):
+        return [(start, point) for start in starts for point in points(stage.points)]
+    if stage.parent is None:
+        raise ConfigError(f"stage {stage.name!r} takes its points from the runs of a parent stage but has none; name "
+                          "one")
+    by_id = {run.run_id: run for run in starts}
+    listed = points(stage.points(starts))
+    for point in listed:
+        fields.check_key(point.get("parent.run_id"), by_id, f"stage {stage.name!r}: parent.run_id")
+    return [(by_id[point["parent.run_id"]], point) for point in listed]
 
 
 def _in_order(stages: Sequence[Stage]) -> list[Stage]:

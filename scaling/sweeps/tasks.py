@@ -106,7 +106,7 @@ def _facts(work: Work, job: Job) -> JobFacts:
     tokens = [fact.tokens_per_step * work.group_of[fact.run_id].steps for fact in facts]
     return JobFacts(
         job.job_id, tuple(run.run_id for run in job.runs), job.generation,
-        frozenset(run.parent.run_id for run in job.runs if run.parent is not None), frozenset(work.states_of(job.runs)),
+        frozenset(run_id for run in job.runs for run_id in run.parent_ids), frozenset(work.states_of(job.runs)),
         work.bench.corpus(job.program).checksum, sum(tokens), sum(map(work.flops, job.runs)))
 
 

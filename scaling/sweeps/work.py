@@ -17,13 +17,13 @@ from scaling.models.counts import count
 from scaling.seal import read_parquet
 from scaling.sweeps.early_stopping import Question
 from scaling.sweeps.forget import FORGOTTEN, forget_runs
-from scaling.sweeps.plan import Group, Manifest, Pack, Width, branch_points, groups, largest_groups
+from scaling.sweeps.plan import Group, Manifest, Pack, Width, branch_points, branch_step, groups, largest_groups
 from scaling.sweeps.rows import FINAL, STOPPED, Outcome
 from scaling.sweeps.tuning import Tuner
 from scaling.sweeps.workbench import Workbench
 from scaling.sweeps.workdir import Workdir
 from scaling.training.recorder import RunFacts
-from scaling.training.tables import RunTables, Stream, Windows, in_steps, run_tables
+from scaling.training.tables import RunTables, Stream, Windows, run_tables
 
 
 class ChangedCorpusError(RuntimeError):
@@ -169,7 +169,9 @@ class Work:
                         self.tables(run).learning_rate_T)
 
     def tables(self, run: Run) -> RunTables:
-        """Tables of a run; a branch goes on in the data where its ancestors stopped."""
+        """Tables of a run; a branch goes on in the data where its ancestors stopped, an average where its first parent
+        did.
+        """
         windows = self.windows[run.program]
         if run.parent is None:
             return run_tables(run, windows, Stream.start(len(windows.by_domain)))
@@ -177,10 +179,8 @@ class Work:
         return run_tables(run, windows, parent.stream_after(self.branch_step(run)))
 
     def branch_step(self, run: Run) -> int:
-        """The step of its parent that a branch starts from."""
-        assert run.parent is not None
-        parent = self.by_id[run.parent.run_id]
-        return in_steps(parent, run.parent.at, self.windows[parent.program])
+        """The step of its parents that a branch starts from."""
+        return branch_step(run, self.by_id, self.windows)
 
     def branch_points(self, branches: Sequence[Run]) -> dict[str, set[int]]:
         """Steps of each parent, by run_id, at which these runs branch."""

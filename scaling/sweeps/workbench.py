@@ -13,7 +13,9 @@ import numpy as np
 from scaling.config import Run
 from scaling.data.batches import Tokens, device_tokens
 from scaling.data.corpus import Corpus, load_corpus
+from scaling.data.packed import PackedCorpus
 from scaling.fields import ConfigError
+from scaling.packed import Packing
 from scaling.sweeps.plan import Width
 from scaling.training.state import TrainState, initial_state
 from scaling.training.tables import Windows
@@ -43,6 +45,17 @@ class Workbench:
         except ValueError as error:
             raise ConfigError(f"data.{error}") from error
 
+    @functools.lru_cache(maxsize=8)  # noqa: B019
+    def _packed(self, domains: tuple[tuple[str, str], ...], tokenizer: str, packing: Packing) -> PackedCorpus:
+        LOG.info("packing the documents of %s (%s)", ", ".join(name for name, _ in domains), packing.method)
+        return PackedCorpus(self._corpus(domains, tokenizer)[0], packing)
+
+    def _text(self, program: Run) -> Corpus | PackedCorpus:
+        """What the windows of a program come from."""
+        if program.packing is None:
+            return self.corpus(program)
+        return self._packed(program.data.domains, program.data.tokenizer, program.packing)
+
     def corpus(self, program: Run) -> Corpus:
         """The tokenized corpus of a program."""
         return self._corpus(program.data.domains, program.data.tokenizer)[0]
@@ -52,10 +65,10 @@ class Workbench:
 
         Raises ConfigError when a domain is too short for one, or for the held-out windows that are asked for.
         """
-        corpus = self.corpus(program)
+        corpus, text = self.corpus(program), self._text(program)
         try:
-            counts_K = corpus.windows(program.data.sequence)
-            corpus.validation_windows(program.data.sequence, program.evaluation.windows)
+            counts_K = text.windows(program.data.sequence)
+            text.validation_windows(program.data.sequence, program.evaluation.windows)
             _held_out(corpus, program)
         except ValueError as error:
             raise ConfigError(f"data.sequence = {program.data.sequence}, evaluation.windows = "
@@ -64,7 +77,7 @@ class Workbench:
 
     def bytes_per_token(self, program: Run) -> np.ndarray:
         """Bytes a held-out target token stands for, float64[K]."""
-        return self.corpus(program).bytes_per_token(program.data.sequence, program.evaluation.windows)
+        return self._text(program).bytes_per_token(program.data.sequence, program.evaluation.windows)
 
     def layout(self, width: Width) -> Layout:
         """The width on the devices at hand: as many as divide it evenly."""
@@ -78,7 +91,10 @@ class Workbench:
         key = (program, width)
         if key not in self._trainers:
             corpus, tokens = self._corpus(program.data.domains, program.data.tokenizer)
-            validation = corpus.validation_windows(program.data.sequence, program.evaluation.windows)
+            text = self._text(program)
+            if isinstance(text, PackedCorpus):
+                tokens = text.tokens(program.data.sequence)
+            validation = text.validation_windows(program.data.sequence, program.evaluation.windows)
             self._trainers[key] = PackTrainer(program, corpus.vocabulary, tokens, validation, self.layout(width),
                                               held_out_KxMxT=_held_out(corpus, program))
         return self._trainers[key]

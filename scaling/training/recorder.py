@@ -20,7 +20,7 @@ class Snapshot:
 
     step: int
     losses_RxKxM: np.ndarray  # nats/token
-    metrics_R: tuple[np.ndarray, ...]  # steps, Σ loss, Σ loss², Σ gradient norm since the last snapshot
+    metrics_R: tuple[np.ndarray, ...]  # sums of `Metrics` since the last snapshot, in its order
     diverged_at_R: np.ndarray
     shares: Mapping[str, np.ndarray]  # of an online mixer: a quantity's name to [R, K]; else empty
 
@@ -70,9 +70,10 @@ class Recorder:
             if fact.run_id in self._ended or 0 <= diverged_at <= snapshot.step:
                 continue
             self._curves += self._rows(fact, snapshot, index)
-            steps, _, _, norm = (float(total[index]) for total in snapshot.metrics_R)
-            if steps > 0:
-                self._diagnose(fact, snapshot, "gradient_norm", norm / steps)
+            steps, _, _, *totals = (float(total[index]) for total in snapshot.metrics_R)
+            if steps > 0:  # not every program counts what it predicts
+                for name, total in zip(("gradient_norm", "predicted_share"), totals, strict=False):
+                    self._diagnose(fact, snapshot, name, total / steps)
             for name, values_RxK in snapshot.shares.items():
                 for domain, value in zip(self.domains, values_RxK[index].tolist(), strict=True):
                     self._diagnose(fact, snapshot, f"{name}.{domain}", float(value))
@@ -93,7 +94,7 @@ class Recorder:
             mean, error = held_out(losses_M)
             rows.append({**common, "split": "validation", "domain": domain, "loss": mean, "loss_se": error,
                          "bits_per_byte": mean / (length * math.log(2))})
-        count, total, squares, _ = (float(total[index]) for total in snapshot.metrics_R)
+        count, total, squares, *_ = (float(total[index]) for total in snapshot.metrics_R)
         if count > 0:
             mean = total / count
             spread = math.sqrt(max(squares / count - mean**2, 0.0) / (count - 1)) if count > 1 else math.nan

@@ -45,9 +45,22 @@ class Metrics(NamedTuple):
     loss_squared: Array
     gradient_norm: Array
 
-    @classmethod
-    def zeros(cls, dtype: jnp.dtype) -> Metrics:
-        return cls(*(jnp.zeros((), dtype) for _ in cls._fields))
+
+class PackedMetrics(NamedTuple):
+    """The same of a program with packing, and the share of a batch's targets that count."""
+
+    steps: Array
+    loss: Array
+    loss_squared: Array
+    gradient_norm: Array
+    predicted: Array
+
+
+def zero_metrics(program: Run) -> Metrics | PackedMetrics:
+    """Nothing summed yet."""
+    dtype = jnp.promote_types(program.training.dtype, jnp.float32)
+    kind = Metrics if program.packing is None else PackedMetrics
+    return kind(*(jnp.zeros((), dtype) for _ in kind._fields))
 
 
 class TrainState(NamedTuple):
@@ -57,7 +70,7 @@ class TrainState(NamedTuple):
     optimizer: Any
     step: Array  # int32, updates done in this run
     diverged_at: Array  # int32, the step whose loss or gradient was refused; -1 while the run is sound
-    metrics: Metrics
+    metrics: Metrics | PackedMetrics
     mixing: Any = ()  # MixingState of a program with a mixer
 
 
@@ -72,9 +85,8 @@ def initial_state(program: Run, vocabulary: int, seed: Array, inputs: Any = None
     key = jax.random.fold_in(jax.random.key(seed), INIT)
     tokens_1xS = jnp.zeros((1, program.data.sequence), jnp.int32)
     params = model_of(program, vocabulary).init(key, tokens_1xS)["params"]
-    float_dtype = jnp.promote_types(program.training.dtype, jnp.float32)
     state = TrainState(params, initial_optimizer_state(program, params), jnp.int32(0), jnp.int32(-1),
-                       Metrics.zeros(float_dtype))
+                       zero_metrics(program))
     return _with_mixing(program, state, blank_inputs(program) if inputs is None else inputs, params)
 
 
@@ -82,7 +94,7 @@ def branch_state(program: Run, parent: TrainState, reset_optimizer: bool, inputs
     """The parent's parameters, its optimizer state or a fresh one, counters at zero, a fresh mixer."""
     optimizer = initial_optimizer_state(program, parent.params) if reset_optimizer else parent.optimizer
     state = TrainState(parent.params, optimizer, jnp.int32(0), jnp.int32(-1),
-                       jax.tree.map(jnp.zeros_like, parent.metrics))
+                       zero_metrics(program))
     return _with_mixing(program, state, inputs, parent.params)
 
 

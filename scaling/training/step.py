@@ -10,11 +10,12 @@ import optax
 from jax import Array, lax
 
 from scaling.config import Run
-from scaling.data.batches import Tokens, batch
+from scaling.data.batches import Tokens, batch, packed_batch
 from scaling.optimizers.build import build
-from scaling.training.losses import DATA_AXIS, Batch, token_losses
+from scaling.training.losses import DATA_AXIS, Batch, accumulated, token_losses
 from scaling.training.mixing import mixer_of, whole_windows
-from scaling.training.state import DATA, Hyperparameters, Metrics, Tables, TrainState, model_of
+from scaling.training.packed import packed_gradients
+from scaling.training.state import DATA, Hyperparameters, Tables, TrainState, model_of
 from scaling.training.weighed import Step, weighed_gradients
 
 LARGE, PARTS = 2**18, 4  # bytes of hidden activations that a CPU is better given in so many parts: measured
@@ -43,15 +44,9 @@ def microbatches(program: Run, data_shards: int, backend: str) -> int:
 def gradients(program: Run, vocabulary: int, params: Any, tokens_AxBxT: Array, z_loss: Array) -> tuple[Any, Array]:
     """Gradient of the objective and cross-entropy, averaged over A microbatches of equal size."""
     grad_fn = jax.grad(loss_fn, argnums=2, has_aux=True)
-    if len(tokens_AxBxT) == 1:
-        return grad_fn(program, vocabulary, params, tokens_AxBxT[0], z_loss)
-
-    def add(sums: tuple[Any, Array], tokens_BxT: Array) -> tuple[tuple[Any, Array], None]:
-        return jax.tree.map(jnp.add, sums, grad_fn(program, vocabulary, params, tokens_BxT, z_loss)), None
-
-    zeros = jax.tree.map(jnp.zeros_like, (params, z_loss))
-    sums, _ = lax.scan(add, zeros, tokens_AxBxT)
-    return jax.tree.map(lambda x: x / len(tokens_AxBxT), sums)
+    sums = accumulated(lambda tokens_BxT: grad_fn(program, vocabulary, params, tokens_BxT, z_loss), (params, z_loss),
+                       tokens_AxBxT)
+    return sums if len(tokens_AxBxT) == 1 else jax.tree.map(lambda x: x / len(tokens_AxBxT), sums)
 
 
 def draw(
@@ -68,9 +63,10 @@ def draw(
     if data_shards > 1:
         slots_B = slots_B * data_shards + lax.axis_index(DATA_AXIS).astype(jnp.int32)
     key = jax.random.fold_in(jax.random.key(hyper.seed), DATA)
-    tokens_BxT = batch(tokens, key, hyper.windows_K, drawn_K, counts_K, slots_B, program.data.sequence)
+    where = (tokens, key, hyper.windows_K, drawn_K, counts_K, slots_B, program.data.sequence)
+    tokens_BxT, segments_BxT = (batch(*where), None) if program.packing is None else packed_batch(*where)
     domain_B = jnp.sum(slots_B[:, None] >= jnp.cumsum(counts_K)[None, :], axis=1, dtype=jnp.int32)
-    return Batch(tokens_BxT, domain_B, counts_K)
+    return Batch(tokens_BxT, domain_B, counts_K, segments_BxT)
 
 
 def train_step(
@@ -80,8 +76,12 @@ def train_step(
     """One update from one row of the tables; a refused loss or gradient marks the run and changes nothing else."""
     drawn = draw(program, data_shards, hyper, at, tokens, state)
     mixing = state.mixing
-    if program.mixer is None and program.objective is None:
-        parts = microbatches(program, data_shards, jax.default_backend())
+    counted: list[Array] = []
+    parts = microbatches(program, data_shards, jax.default_backend())
+    if drawn.segments_BxT is not None:
+        grads, loss, *counted = packed_gradients(
+            program, vocabulary, data_shards, parts, state.params, drawn.tokens_BxT, drawn.segments_BxT, hyper.z_loss)
+    elif program.mixer is None and program.objective is None:
         tokens_AxBxT = drawn.tokens_BxT.reshape(parts, -1, program.data.sequence + 1)
         grads, loss = gradients(program, vocabulary, state.params, tokens_AxBxT, hyper.z_loss)
     else:
@@ -96,7 +96,7 @@ def train_step(
     params = optax.apply_updates(state.params, updates)
     params, optimizer, mixing = jax.tree.map(lambda new, old: jnp.where(sound, new, old), (params, optimizer, mixing),
                                              (state.params, state.optimizer, state.mixing))
-    seen = Metrics(jnp.ones_like(loss), loss, loss**2, norm)
+    seen = type(state.metrics)(jnp.ones_like(loss), loss, loss**2, norm, *counted)
     metrics = jax.tree.map(lambda total, value: jnp.where(sound, total + value, total), state.metrics, seen)
     return TrainState(params, optimizer, state.step + sound.astype(jnp.int32), jnp.where(sound, -1, state.step + 1),
                       metrics, mixing)

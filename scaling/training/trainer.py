@@ -19,8 +19,10 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from scaling.config import Run
 from scaling.data.batches import Tokens
+from scaling.data.packed import PackedWindows
 from scaling.training.losses import DATA_AXIS, token_losses
 from scaling.training.mixing import mixer_of
+from scaling.training.packed import window_means
 from scaling.training.state import (
     Hyperparameters,
     Tables,
@@ -108,8 +110,8 @@ class PackTrainer:
     """Compiled functions of one program under one layout. Pure: state goes in and comes out, every array [W, ...]."""
 
     def __init__(
-        self, program: Run, vocabulary: int, tokens: Tokens, validation_KxMxT: np.ndarray, layout: Layout,
-        devices: Sequence[jax.Device] | None = None, held_out_KxMxT: np.ndarray | None = None,
+        self, program: Run, vocabulary: int, tokens: Tokens, validation_KxMxT: np.ndarray | PackedWindows,
+        layout: Layout, devices: Sequence[jax.Device] | None = None, held_out_KxMxT: np.ndarray | None = None,
     ) -> None:
         self.program, self.vocabulary, self.layout = program, vocabulary, layout
         self._train: Any = None  # compiled by `prepare`
@@ -219,23 +221,25 @@ def _train_lane(
 
 
 def _measure_lane(
-    program: Run, vocabulary: int, state: TrainState, live: Array, hyper: Hyperparameters, validation_KxMxT: Array
+    program: Run, vocabulary: int, state: TrainState, live: Array, hyper: Hyperparameters, validation_KxMxT: Any
 ) -> Measured:
     """Mean cross-entropy a window, [K, M], a training batch or less at a time; and copies of the run's counters."""
-    def window_losses(tokens_BxT: Array) -> Array:
-        logits_NxV: Any = model_of(program, vocabulary).apply({"params": state.params}, tokens_BxT[:, :-1])
-        loss_N, _ = token_losses(logits_NxV, tokens_BxT[:, 1:].reshape(-1))
-        return jnp.mean(loss_N.reshape(tokens_BxT.shape[0], -1), axis=1)
+    def window_losses(windows: Any) -> Array:
+        if program.packing is not None:
+            return window_means(program, vocabulary, state.params, *windows)
+        logits_NxV: Any = model_of(program, vocabulary).apply({"params": state.params}, windows[:, :-1])
+        loss_N, _ = token_losses(logits_NxV, windows[:, 1:].reshape(-1))
+        return jnp.mean(loss_N.reshape(windows.shape[0], -1), axis=1)
 
-    domains, windows, length = validation_KxMxT.shape
+    domains, windows, length = jax.tree.leaves(validation_KxMxT)[0].shape
     group = next(size for size in range(min(program.data.batch, windows), 0, -1) if windows % size == 0)
-    tokens_GxBxT = validation_KxMxT.reshape(-1, group, length).astype(jnp.int32)
+    grouped = jax.tree.map(lambda x: x.reshape(-1, group, length).astype(jnp.int32), validation_KxMxT)
 
     def fill(index: Array, losses_GxB: Array) -> Array:
-        return losses_GxB.at[index].set(window_losses(tokens_GxBxT[index]))
+        return losses_GxB.at[index].set(window_losses(jax.tree.map(lambda x: x[index], grouped)))
 
-    zeros_GxB = jnp.zeros(tokens_GxBxT.shape[:2], state.metrics.loss.dtype)
-    losses_KxM = lax.fori_loop(0, live * len(tokens_GxBxT), fill, zeros_GxB).reshape(domains, windows)
+    zeros_GxB = jnp.zeros((domains * windows // group, group), state.metrics.loss.dtype)
+    losses_KxM = lax.fori_loop(0, live * len(zeros_GxB), fill, zeros_GxB).reshape(domains, windows)
     shares: Any = ()
     if program.mixer is not None:
         steps = jnp.maximum(state.step, 1)
