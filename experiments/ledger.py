@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from absl import app, flags
@@ -45,8 +47,8 @@ def ledger(results: Path) -> str:
 
 def _section(claims: pd.DataFrame) -> str:
     first = claims.iloc[0]
-    rows = [dict(zip(COLUMNS, (row.statement, row.source, _effect(row), row.n, f"**{row.verdict}**"), strict=True))
-            for row in claims.itertuples()]
+    rows = [dict(zip(COLUMNS, (row["statement"], row["source"], _effect(row), row["n"], f"**{row['verdict']}**"),
+                     strict=True)) for row in claims.to_dict("records")]
     return "\n".join([
         f"## [{first.study}]({first.study}/report.html)", "",
         f"`{first.command} --workdir=runs/{first.study}`: {first.runs} runs, {first.flops:.2g} FLOPs, "
@@ -54,11 +56,11 @@ def _section(claims: pd.DataFrame) -> str:
         _markdown(pd.DataFrame(rows)), ""])
 
 
-def _effect(row: tuple) -> str:
+def _effect(row: Mapping[Any, Any]) -> str:
     """What was measured, in the study's words, with its interval if the words lack it."""
-    measured = str(row.measured)
-    has_interval = "[" in measured or math.isnan(row.low) or math.isnan(row.high)
-    return measured if has_interval else f"{measured}; {row.value:.3g} [{row.low:.3g}, {row.high:.3g}]"
+    measured = str(row["measured"])
+    has_interval = "[" in measured or math.isnan(row["low"]) or math.isnan(row["high"])
+    return measured if has_interval else f"{measured}; {row['value']:.3g} [{row['low']:.3g}, {row['high']:.3g}]"
 
 
 def _markdown(table: pd.DataFrame) -> str:
