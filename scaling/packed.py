@@ -28,17 +28,18 @@ LONGEST = 2**15 - 2  # tokens predicted a window: an int16 numbers the segments 
 
 @dataclasses.dataclass(frozen=True)
 class Packing:
-    """Windows of S + 1 tokens, each document in one piece where it fits. A token counts where its own document
-    predicts it: first tokens, metadata and padding do not. The training loss is the mean over what counts in a batch.
-    A held-out loss is a mean over windows, packed likewise, of means over what counts in each: not comparable with
-    that of windows cut out of a stream, whose tokens see other documents and are all predicted. `tokens` and `flops`
-    of a curve count positions, whatever they hold; the diagnostic `predicted_share` says what share of them counts.
+    """Windows of S + 1 tokens of documents. A token counts where its own document or its metadata predict it: the first
+    token of a plain document does not, nor do metadata and padding. The training loss is the mean over what counts in
+    a batch. A held-out loss is a mean over windows, packed likewise, of means over what counts in each: not comparable
+    with that of windows cut out of a stream, whose tokens see other documents and are all predicted. `tokens` and
+    `flops` of a curve count positions, whatever they hold; the diagnostic `predicted_share` says what share counts.
 
-    `method`: best_fit (2404.10830), or chop: documents end to end, cut every S + 1 tokens. `attention`: a position
-    sees those before it in its `document`, or in its `window`. `metadata`: by domain, the NAME of the "URL: NAME" and
-    two newlines that each of its documents begins with, and each piece of a document that no window holds, since it
-    sees nothing of the others (the paper's windows of 8192 tokens rarely cut one). `documents`: by domain, the share
-    of its training documents that it holds, (from, to), in order of their content's hash; all where not named.
+    `method`: best_fit (2404.10830), each document in one piece where a window can hold it, or chop: documents end to
+    end, cut every S + 1 tokens. `attention`: a position sees those before it in its `document`, or in its `window`.
+    `metadata`: by domain, the NAME of the "URL: NAME" and two newlines that each of its documents begins with, and
+    each piece of a document that no window holds, since it sees nothing of the others (the paper's windows of 8192
+    tokens rarely cut one). `documents`: by domain, the share of its training documents that it holds, (from, to), in
+    order of their content's hash; all where not named.
     """
 
     method: str = static(choices=METHODS)

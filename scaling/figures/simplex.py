@@ -18,7 +18,8 @@ from scaling.figures.style import ACCENT, GREY, INK, SECOND, panels
 
 _HEIGHT = math.sqrt(3) / 2
 _CORNERS_3x2 = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, _HEIGHT]])  # of the domains, in order
-_COLOURS = (ACCENT, SECOND, "#15803d", "#7e22ce", "#b45309", "#0e7490", INK)
+_COLOURS = (INK, INK, INK, SECOND, ACCENT, "#15803d", "#7e22ce", "#0e7490", "#be185d")
+_SHAPES = "*o^sDvPXd"
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,17 +58,17 @@ def landscape(
         axis.plot(*places_Mx2.T, ".", color=GREY, markersize=2.5, zorder=1)
         for k, name in enumerate(names):
             if name in marks[target]:
-                _mark(axis, marks[target][name], _COLOURS[k % len(_COLOURS)], "os^DvPX"[k % 7], name)
-        axis.set_title(f"{target}: {unit} above the least, {loss_M.min():.3f}", fontsize=9)
+                _mark(axis, marks[target][name], _COLOURS[k % len(_COLOURS)], _SHAPES[k % len(_SHAPES)], name)
+        axis.set_title(f"{target}: {unit} above the least, {loss_M.min():.3f}", fontsize=9, pad=14)
     figure.legend(*axes[-1].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=7, frameon=False)
     return figure
 
 
 def _triangle(axis: Axes, domains: Sequence[str]) -> None:
     axis.plot(*np.vstack([_CORNERS_3x2, _CORNERS_3x2[:1]]).T, color=INK, linewidth=0.8)
-    for (x, y), domain, place in zip(_CORNERS_3x2, domains, ("right", "left", "center"), strict=True):
-        axis.text(x, y + (0.03 if y else -0.03), domain, ha=place, va="bottom" if y else "top", fontsize=8)
-    axis.set_aspect("equal")
+    for (x, y), domain in zip(_CORNERS_3x2, domains, strict=True):
+        axis.text(x, y + (0.03 if y else -0.03), domain, ha="center", va="bottom" if y else "top", fontsize=8)
+    axis.set(xlim=(-0.1, 1.1), ylim=(-0.09, _HEIGHT + 0.09), aspect="equal")
     axis.axis("off")
 
 
@@ -75,4 +76,4 @@ def _mark(axis: Axes, mark: Mark, colour: str, shape: str, name: str) -> None:
     if len(mark.draws_Bx3):
         axis.plot(*in_plane(mark.draws_Bx3).T, ".", color=colour, markersize=2, alpha=0.12, zorder=2)
     x, y = in_plane(mark.share_3)
-    axis.plot([x], [y], shape, color=colour, markersize=7, markeredgecolor="white", zorder=4, label=name)
+    axis.plot([x], [y], shape, color=colour, markersize=8, markeredgecolor="white", zorder=4, label=name)

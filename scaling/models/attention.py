@@ -14,8 +14,8 @@ from scaling.models.positions import rotate
 BLOCK, MOST_BLOCKS = 32, 2  # positions a block of queries holds at least, blocks at most: measured on CPU
 
 
-def causal_attention(q_GxSxE: Array, k_GxSxE: Array, v_GxSxE: Array, segments_GxS: Array | None = None) -> Array:
-    """softmax(q kᵀ / √E + causal mask) v; softmax in at least float32. With segments, only within each of them.
+def causal_attention(q_GxSxE: Array, k_GxSxE: Array, v_GxSxE: Array, begins_GxS: Array | None = None) -> Array:
+    """softmax(q kᵀ / √E + causal mask) v; softmax in at least float32. With `begins`, from that key on only.
 
     Block by block of queries, each against the keys up to its own end: the rest of S × S is never computed.
     """
@@ -23,18 +23,18 @@ def causal_attention(q_GxSxE: Array, k_GxSxE: Array, v_GxSxE: Array, segments_Gx
     q_GxSxE = q_GxSxE * head_width**-0.5
     size = max(BLOCK, -(-positions // MOST_BLOCKS))
     blocks = [_block(q_GxSxE[:, start:start + size], k_GxSxE[:, :start + size], v_GxSxE[:, :start + size],
-                     None if segments_GxS is None else segments_GxS[:, :start + size])
+                     None if begins_GxS is None else begins_GxS[:, start:start + size])
               for start in range(0, positions, size)]
     return jnp.concatenate(blocks, axis=1)
 
 
-def _block(q_GxQxE: Array, k_GxKxE: Array, v_GxKxE: Array, segments_GxK: Array | None) -> Array:
+def _block(q_GxQxE: Array, k_GxKxE: Array, v_GxKxE: Array, begins_GxQ: Array | None) -> Array:
     """Attention of the last Q of K positions. The sum of the weights divides Q × E products, not Q × K weights."""
     dtype = jnp.promote_types(q_GxQxE.dtype, jnp.float32)
     queries, keys = q_GxQxE.shape[1], k_GxKxE.shape[1]
     mask_GxQxK = jnp.tril(jnp.ones((1, queries, keys), bool), keys - queries)
-    if segments_GxK is not None:  # a position sees itself at least, be it padding: no sum of weights is 0
-        mask_GxQxK &= segments_GxK[:, keys - queries:, None] == segments_GxK[:, None, :]
+    if begins_GxQ is not None:  # on CPU cheaper than to compare whose documents they are: measured
+        mask_GxQxK &= jnp.arange(keys, dtype=begins_GxQ.dtype)[None, None, :] >= begins_GxQ[:, :, None]
     logits_GxQxK = jnp.where(mask_GxQxK, _scores(q_GxQxE, k_GxKxE).astype(dtype), jnp.finfo(dtype).min)
     weights_GxQxK = jnp.exp(logits_GxQxK - lax.stop_gradient(jnp.max(logits_GxQxK, axis=-1, keepdims=True)))
     total_GxQx1 = jnp.sum(weights_GxQxK, axis=-1, keepdims=True)
@@ -86,7 +86,7 @@ class Attention(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x_NxD: Array, segments_BxS: Array | None = None) -> Array:
+    def __call__(self, x_NxD: Array, begins_BxS: Array | None = None) -> Array:
         tokens, width = x_NxD.shape
         batch, head_width = tokens // self.sequence, width // self.heads
         kernels = [Kernel(width, self.dtype, name=name)(width) for name in ("query", "key", "value")]
@@ -98,7 +98,7 @@ class Attention(nn.Module):
             k_GxSxE = Normalization(self.qk_norm, self.dtype, name="key_norm")(k_GxSxE)
         if self.rotary:
             q_GxSxE, k_GxSxE = rotate(q_GxSxE), rotate(k_GxSxE)
-        segments_GxS = None if segments_BxS is None else jnp.repeat(segments_BxS, self.heads, axis=0)
-        y_GxSxE = causal_attention(q_GxSxE, k_GxSxE, v_GxSxE, segments_GxS)
+        begins_GxS = None if begins_BxS is None else jnp.repeat(begins_BxS, self.heads, axis=0)
+        y_GxSxE = causal_attention(q_GxSxE, k_GxSxE, v_GxSxE, begins_GxS)
         y_BxSxHxE = y_GxSxE.reshape(batch, self.heads, self.sequence, head_width).transpose(0, 2, 1, 3)
         return dense(y_BxSxHxE.reshape(tokens, width), width, self.dtype, "output", self.output_scale)

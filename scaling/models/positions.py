@@ -1,4 +1,4 @@
-"""Positions: rotary embedding, and places within the segments of a window."""
+"""Positions: rotary embedding, and where the segments of a window begin."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def rotate(x_GxSxE: Array) -> Array:
     )
 
 
-def places(segments_BxS: Array) -> Array:
-    """How many positions of its own segment come before each: int32 [B, S]. A segment is a stretch of one number."""
+def begins(segments_BxS: Array) -> Array:
+    """The position at which the segment of each position begins: int32 [B, S]. A segment is a stretch of one number."""
     index_1xS = jnp.arange(segments_BxS.shape[1], dtype=jnp.int32)[None, :]
-    begins_BxS = jnp.diff(segments_BxS, axis=1, prepend=segments_BxS[:, :1]) != 0
-    return index_1xS - lax.cummax(jnp.where(begins_BxS, index_1xS, 0), axis=1)
+    border_BxS = jnp.diff(segments_BxS, axis=1, prepend=segments_BxS[:, :1]) != 0
+    return lax.cummax(jnp.where(border_BxS, index_1xS, 0), axis=1)

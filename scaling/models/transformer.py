@@ -11,7 +11,6 @@ from scaling.models.attention import Attention
 from scaling.models.dense import dense, product
 from scaling.models.feedforward import FeedForward
 from scaling.models.normalization import Normalization
-from scaling.models.positions import places
 
 EMBEDDING_STD = 0.02
 
@@ -24,14 +23,14 @@ class Block(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x_NxD: Array, segments_BxS: Array | None = None) -> Array:
+    def __call__(self, x_NxD: Array, begins_BxS: Array | None = None) -> Array:
         c = self.config
         output_scale = (2 * c.depth) ** -0.5
         h_NxD = Normalization(c.norm, self.dtype, name="attention_norm")(x_NxD)
         x_NxD = x_NxD + Attention(
             heads=c.heads, sequence=self.sequence, rotary=c.positions == "rotary",
             qk_norm=c.norm if c.qk_norm else None, output_scale=output_scale, dtype=self.dtype, name="attention",
-        )(h_NxD, segments_BxS)
+        )(h_NxD, begins_BxS)
         h_NxD = Normalization(c.norm, self.dtype, name="feedforward_norm")(x_NxD)
         return x_NxD + FeedForward(c.hidden, c.activation, output_scale, self.dtype, name="feedforward")(h_NxD)
 
@@ -39,8 +38,8 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """Next-token logits of pre-norm blocks: tokens_BxS -> logits_NxV, in at least float32.
 
-    With `segments_BxS`, a whole number a segment, no two segments of a window alike, each segment has the logits that
-    it would have alone.
+    With `begins_BxS`, the position at which the document of each position begins, every document of a window has the
+    logits that it would have alone.
     """
 
     config: config.Model
@@ -48,7 +47,7 @@ class Transformer(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, tokens_BxS: Array, segments_BxS: Array | None = None) -> Array:
+    def __call__(self, tokens_BxS: Array, begins_BxS: Array | None = None) -> Array:
         c, (batch, sequence) = self.config, tokens_BxS.shape
         param_dtype = jnp.promote_types(self.dtype, jnp.float32)
         init = nn.initializers.normal(EMBEDDING_STD)
@@ -57,13 +56,14 @@ class Transformer(nn.Module):
         x_NxD = embed(tokens_BxS.reshape(batch * sequence))
         if c.positions == "learned":
             positions_SxD = self.param("positions", init, (sequence, c.width), param_dtype)
-            if segments_BxS is None:
+            if begins_BxS is None:
                 positions_NxD = jnp.tile(positions_SxD, (batch, 1))
             else:
-                positions_NxD = positions_SxD[places(segments_BxS).reshape(-1)]
+                places_BxS = jnp.arange(sequence, dtype=begins_BxS.dtype)[None, :] - begins_BxS
+                positions_NxD = positions_SxD[places_BxS.reshape(-1)]
             x_NxD = x_NxD + positions_NxD.astype(self.dtype)
         for layer in range(c.depth):
-            x_NxD = Block(c, sequence, self.dtype, name=f"block_{layer}")(x_NxD, segments_BxS)
+            x_NxD = Block(c, sequence, self.dtype, name=f"block_{layer}")(x_NxD, begins_BxS)
         x_NxD = Normalization(c.norm, self.dtype, name="final_norm")(x_NxD)
         if c.tied_head:
             logits_NxV = product(x_NxD.astype(self.dtype), embed.embedding.astype(self.dtype).T)

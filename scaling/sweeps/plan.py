@@ -137,9 +137,10 @@ def _check_parent(run: Run, parent: Run, windows: Windows) -> None:
     if parent.model != run.model or parent.data.tokenizer != run.data.tokenizer:
         raise ConfigError(f"{field} = {parent.run_id!r}: expected a parent with the model and tokenizer of run "
                           f"{run.run_id}; a branch may change data, schedule and training only")
-    if parent.data.names != run.data.names or parent.data.sequence != run.data.sequence:
-        raise ConfigError(f"{field} = {parent.run_id!r}: expected the same data.domains and data.sequence as run "
-                          f"{run.run_id}, whose stream of data goes on from it; name all domains in the parent too")
+    ours, theirs = ((part.data.names, part.data.sequence, part.packing) for part in (run, parent))
+    if ours != theirs:
+        raise ConfigError(f"{field} = {parent.run_id!r}: expected the same data.domains, data.sequence and packing as "
+                          f"run {run.run_id}, whose stream of data goes on from it; name all domains in the parent too")
 
 
 def groups(runs: Sequence[Run], windows: Mapping[Run, Windows]) -> dict[Group, list[Run]]:

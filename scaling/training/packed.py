@@ -13,6 +13,7 @@ from jax import Array, lax
 
 from scaling.config import Run
 from scaling.data.packed import predicted
+from scaling.models.positions import begins
 from scaling.training.losses import DATA_AXIS, accumulated, token_losses
 from scaling.training.state import model_of
 
@@ -22,8 +23,8 @@ def packed_losses(
 ) -> tuple[Array, Array, Array]:
     """Cross-entropy, log² Z and whether it counts of every target, all [B, S]; 0 where it does not."""
     assert program.packing is not None
-    inside_BxS = jnp.abs(segments_BxT[:, :-1]) if program.packing.attention == "document" else None
-    logits_NxV: Any = model_of(program, vocabulary).apply({"params": params}, tokens_BxT[:, :-1], inside_BxS)
+    begins_BxS = begins(jnp.abs(segments_BxT[:, :-1])) if program.packing.attention == "document" else None
+    logits_NxV: Any = model_of(program, vocabulary).apply({"params": params}, tokens_BxT[:, :-1], begins_BxS)
     loss_N, log_z_N = token_losses(logits_NxV, tokens_BxT[:, 1:].reshape(-1))
     counts_BxS = predicted(segments_BxT)
     loss_BxS, square_BxS = (jnp.where(counts_BxS, x_N.reshape(counts_BxS.shape), 0)

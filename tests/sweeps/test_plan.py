@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from helpers import small_run, windows_of
 from scaling.config import Duration, Parent, Run
 from scaling.fields import ConfigError
+from scaling.packed import Packing
 from scaling.sweeps.grid import product
 from scaling.sweeps.plan import Group, Manifest, Pack, Width, branch_points, generations, groups, packs_of
 from scaling.sweeps.sweep import Stage, Sweep
@@ -87,8 +88,9 @@ def other(section: str, **values: Any) -> Run:
     (other("model", width=32), r"parent\.run_id = .*: expected a parent with the model and tokenizer of run .*; a bra"),
     (other("data", tokenizer="bpe:512"), r"parent\.run_id = .*: expected a parent with the model and tokenizer"),
     (other("training", dtype="bfloat16"), r"parent\.optimizer = 'keep': expected optimizer 'adamw' in float32 as in p"),
-    (other("data", sequence=8), r"parent\.run_id = .*: expected the same data\.domains and data\.sequence as run .*; "),
-    (other("data", domains=(("prose", "wheels:prose"),)), r"parent\.run_id = .*: expected the same data\.domains and"),
+    (other("data", sequence=8), r"parent\.run_id = .*: expected the same data\.domains, data\.sequence and "),
+    (other("data", domains=(("prose", "wheels:prose"),)), r"parent\.run_id = .*: expected the same data\.domains, data"),
+    (child_of(TRUNK, 5, packing=Packing("chop", "window", (), ())), r"parent\.run_id = .*: .* data\.sequence and packing"),
 ])
 def test_a_branch_that_its_parent_cannot_start_is_refused(run: Run, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
