@@ -50,7 +50,8 @@ def test_text_that_is_not_utf8_is_refused_by_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("wheel:prose", "unknown source: expected wheels:prose|code|headers, folder:PATH, tfds:NAME or synthetic:KIND; correct it"),
+        ("wheel:prose", "unknown source: expected wheels:prose|code|headers, folder:PATH, tfds:NAME or synthetic:KIND; "
+         "correct it"),
         ("prose", "unknown source: expected wheels:prose"),
         ("folder:", "unknown source: expected wheels:prose"),
         ("wheels:verse", "unknown wheels domain 'verse': expected one of prose, code, headers; correct it"),

@@ -89,8 +89,8 @@ def other(section: str, **values: Any) -> Run:
     (other("data", tokenizer="bpe:512"), r"parent\.run_id = .*: expected a parent with the model and tokenizer"),
     (other("training", dtype="bfloat16"), r"parent\.optimizer = 'keep': expected optimizer 'adamw' in float32 as in p"),
     (other("data", sequence=8), r"parent\.run_id = .*: expected the same data\.domains, data\.sequence and "),
-    (other("data", domains=(("prose", "wheels:prose"),)), r"parent\.run_id = .*: expected the same data\.domains, data"),
-    (child_of(TRUNK, 5, packing=Packing("chop", "window", (), ())), r"parent\.run_id = .*: .* data\.sequence and packing"),
+    (other("data", domains=(("prose", "wheels:prose"),)), r"parent\.run_id = .*: expected the same data\.domains"),
+    (child_of(TRUNK, 5, packing=Packing("chop", "window", (), ())), r"parent\.run_id = .* data\.sequence and packing"),
 ])
 def test_a_branch_that_its_parent_cannot_start_is_refused(run: Run, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
