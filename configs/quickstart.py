@@ -7,7 +7,7 @@ Expected: 8 trunks and 56 branches in about 4 minutes on 2 cores, then results/q
 
 from ml_collections import ConfigDict
 
-from configs import base
+from configs import base, branching
 from scaling.sweeps import grid
 from scaling.sweeps.sweep import Stage
 
@@ -44,22 +44,8 @@ def get_config() -> ConfigDict:
 
 def get_stages(c: ConfigDict) -> list[Stage]:
     study = c.study
-    heads = [max(1, width // HEAD_WIDTH) for width in study.widths]
-    sizes = grid.zip_({"model.width": study.widths, "model.heads": heads})
-    mixtures = [{study.general: 1 - share, study.target: share} for share in study.shares]
-    branch = {
-        "parent.at": [c.training.duration],
-        "parent.optimizer": ["keep"],
-        "training.duration": [{"steps": study.branch_steps}],
-        "schedule.name": ["constant"],
-        "schedule.peak": [study.branch_peak],
-        "schedule.warmup": [{"steps": 10}],
-        "schedule.floor": [1.0],
-        "evaluation.points": [None],
-        "evaluation.steps": [study.branch_evaluations],
-        "data.mixture": mixtures,
-    }
+    mixtures = branching.mixtures(study.general, study.target, study.shares)
     return [
-        Stage("trunk", grid.product(sizes, {"training.seed": study.seeds})),
-        Stage("branch", grid.product(branch), parent="trunk"),
+        Stage("trunk", grid.product(branching.sizes(study.widths, HEAD_WIDTH), {"training.seed": study.seeds})),
+        Stage("branch", grid.product({**branching.branch(c, warmup=10), **mixtures}), parent="trunk"),
     ]

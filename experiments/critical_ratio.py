@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -17,9 +16,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from experiments.branches import branches, changes, crossing
 from experiments.claims import Claim, verdict
+from experiments.statistics import mean_interval
 from scaling import fields, fitting
-from scaling.fields import ConfigError, static
+from scaling.fields import static
 from scaling.fitting import Decision, Fit
 from scaling.fitting.cmr import CriticalCurve, critical_curve
 from scaling.laws.law import TableError
@@ -79,40 +80,10 @@ def settings_of(study: Mapping[str, Any]) -> Settings:
     return fields.convert(Settings, study, "study")
 
 
-def branches(store: Store, settings: Settings) -> pd.DataFrame:
-    """One row a branch, domain and logged step after the start: N, D, share, loss, change against the own trunk.
-
-    `loss` is the mean trunk's loss of that size and domain plus the run's change: the level without the accident of
-    its trunk. N counts parameters without embeddings. A diverged branch has no rows.
-
-    Raises ConfigError when the store holds no finished branch.
-    """
-    runs, curves = store.read("runs"), store.read("curves")
-    if not len(runs) or not (runs.parent_id.notna() & (runs.status == "done")).any():
-        raise ConfigError(f"store {store.root}: expected finished branches to analyse; run the sweep to its end")
-    runs = runs[runs.parent_id.notna() & (runs.status == "done")]
-    facts = pd.DataFrame({
-        "run_id": runs.run_id, "seed": runs["training.seed"], "N": runs.params_non_embedding.astype(float),
-        "width": runs["model.width"], "share": runs["data.mixture"].map(lambda text: _share(text, settings.target))})
-    table = curves[curves.split == "validation"].merge(facts, on="run_id")
-    keys = ["run_id", "domain"]
-    table = table[table.step > 0].join(table[table.step == 0].set_index(keys).loss.rename("start"), on=keys)
-    table["change"] = table.loss - table.start
-    table["loss"] = table.groupby(["N", "domain"]).start.transform("mean") + table.change
-    table["last"] = table.step == table.groupby("run_id").step.transform("max")
-    table = table.rename(columns={"tokens": "D"})
-    return table.sort_values(["N", "share", "seed", "domain", "D"], ignore_index=True)
-
-
-def _share(mixture: str, domain: str) -> float:
-    (_, shares), = json.loads(mixture)
-    return dict(shares).get(domain, 0.0)
-
-
 def analyse(store: Store, study: Mapping[str, Any]) -> Findings:
     """Fit both families of laws, decide the critical share of every size, test the papers' claims."""
     settings = settings_of(study)
-    table = branches(store, settings)
+    table = branches(store, settings.target)
     fits, held_out = fit_d_cpt(table, settings)
     answers, cmr_fits = [], {}
     for size in (part for _, part in table.groupby("N")):
@@ -171,26 +142,12 @@ def answer(size: pd.DataFrame, cmr: Fit, general: Fit, settings: Settings) -> Si
         fitting.critical_ratio(general, limit, inputs, level=settings.level), turning, note)
 
 
-def crossing(last: pd.DataFrame, tolerance: float) -> float:
-    """The share at which straight lines between measured changes first exceed the tolerance; nan if they never do."""
-    share_K, change_K = last.sort_values("share")[["share", "change"]].to_numpy().T
-    above = np.flatnonzero(change_K > tolerance)
-    if not len(above):
-        return math.nan
-    k = above[0]
-    if k == 0:
-        return 0.0
-    part = (tolerance - change_K[k - 1]) / (change_K[k] - change_K[k - 1])
-    return float(share_K[k - 1] + part * (share_K[k] - share_K[k - 1]))
-
-
 def _turning(size: pd.DataFrame, settings: Settings) -> tuple[Decision | None, str]:
     """The CMR from turning points in tokens (Gu et al., five steps), or why there is none."""
-    wide = size[size.share > 0].pivot_table(index=["run_id", "share", "D"], columns="domain", values="change")
-    wide = wide.reset_index().rename(columns={"share": "R", "D": "T", settings.general: "general_change",
-                                              settings.target: "domain_change"})
+    wide = changes(size, settings.general, settings.target)
     try:
-        curve: CriticalCurve = critical_curve(wide, epsilon=settings.tolerance, bootstrap=settings.bootstrap)
+        curve: CriticalCurve = critical_curve(wide, group="seed", epsilon=settings.tolerance,
+                                              bootstrap=settings.bootstrap)
     except TableError as error:
         return None, str(error)
     if curve.curve is None:
@@ -209,17 +166,10 @@ def unseen_ratio(table: pd.DataFrame, settings: Settings) -> Claim:
                               objective=fitting.least_squares(), bootstrap=0)
             seen = size[size.share == share].loss.mean()
             errors.append(abs(float(fit.predict({"R": share})) / seen - 1))
-    mean, low, high = _mean_interval(np.array(errors), settings.level)
+    mean, low, high = mean_interval(np.array(errors), settings.level)
     return Claim("The CMR ratio law predicts the target loss at an unseen share within 0.05%",
                  "Gu et al. 2024, table 2", f"mean error {mean:.3%} [{low:.3%}, {high:.3%}]", mean, low, high,
                  len(errors), verdict(-high, -low, -UNSEEN_RATIO_ERROR))
-
-
-def _mean_interval(values: np.ndarray, level: float) -> tuple[float, float, float]:
-    """Mean and its bootstrap percentile interval."""
-    draws = np.random.default_rng(0).choice(values, (4000, len(values))).mean(axis=1)
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return float(values.mean()), float(low), float(high)
 
 
 def grows_with_size(answers: list[SizeAnswer], settings: Settings) -> Claim:
@@ -242,7 +192,7 @@ def held_out_size(held_out: pd.DataFrame, settings: Settings) -> list[Claim]:
     claims = []
     for role, rows in held_out.groupby("role"):
         law, guess = (np.abs(rows[column] / rows.loss - 1) for column in ("predicted", "next_smaller"))
-        mean, low, high = _mean_interval((guess - law).to_numpy(), settings.level)
+        mean, low, high = mean_interval((guess - law).to_numpy(), settings.level)
         claims.append(Claim(
             f"D-CPT predicts the {role} loss of a larger model better than the loss of the largest seen",
             "Que et al. 2024, held-out size", f"error {law.mean():.2%} against {guess.mean():.2%}, gain {mean:+.2%} "

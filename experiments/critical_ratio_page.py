@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.critical_ratio import Findings, SizeAnswer, branches
+from experiments.branches import branches
+from experiments.critical_ratio import Findings, SizeAnswer
 from experiments.page import Page
 from scaling.figures import mixture
 from scaling.figures.style import png
@@ -60,17 +61,20 @@ def summary(found: Findings) -> str:
     return "\n".join([headline(found), "", answers_table(found).to_string(index=False), "", *claims])
 
 
+def decision_record(value: Decision | None) -> dict[str, Any] | None:
+    """A decision as JSON values, without its draws."""
+    if value is None:
+        return None
+    numbers = {name: _number(getattr(value, name)) for name in ("value", "low", "high", "level", "unsolved")}
+    return {**numbers, "refusal": dataclasses.asdict(value.refusal) if value.refusal else None}
+
+
 def record(found: Findings) -> dict[str, Any]:
     """fits.json: every fit as `Fit.from_json` reads it, every decision, claim and refusal."""
-    def decision(value: Decision | None) -> dict[str, Any] | None:
-        if value is None:
-            return None
-        numbers = {name: _number(getattr(value, name)) for name in ("value", "low", "high", "level", "unsolved")}
-        return {**numbers, "refusal": dataclasses.asdict(value.refusal) if value.refusal else None}
-
     answers = [{"width": a.width, "parameters": a.parameters, "tokens": found.tokens,
-                "measured": {seed: _number(share) for seed, share in a.measured.items()}, "cmr": decision(a.cmr),
-                "d_cpt": decision(a.d_cpt), "turning": decision(a.turning), "turning_note": a.turning_note}
+                "measured": {seed: _number(share) for seed, share in a.measured.items()},
+                "turning_note": a.turning_note,
+                **{way: decision_record(getattr(a, way)) for way in ("cmr", "d_cpt", "turning")}}
                for a in found.answers]
     claims = [{key: _number(value) if isinstance(value, float) else value
                for key, value in dataclasses.asdict(claim).items()} for claim in found.claims]
@@ -86,7 +90,7 @@ def _number(value: float) -> float | None:
 def figures(store: Store, found: Findings) -> dict[str, tuple[bytes, str]]:
     """PNG and caption by name."""
     s = found.settings
-    table = branches(store, s)
+    table = branches(store, s.target)
     sizes = [answer.parameters for answer in found.answers]
     cmr = {size: found.fits[f"cmr-ratio width {a.width}"] for size, a in zip(sizes, found.answers, strict=True)}
     decisions = {size: answer.cmr for size, answer in zip(sizes, found.answers, strict=True)}

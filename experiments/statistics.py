@@ -6,10 +6,10 @@ Letters: M values, G groups, B draws.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from scaling.fields import check
@@ -27,24 +27,24 @@ class Interval(NamedTuple):
     high: float
 
 
-def mean_interval(values_M: Sequence[float] | np.ndarray, level: float) -> Interval:
+def mean_interval(values: ArrayLike, level: float) -> Interval:
     """Mean of independent values and its bootstrap percentile interval.
 
     Too narrow by about sqrt(1 - 1/M) for few values: below ten, use `t_interval`. ConfigError for no values, or one
     that is not finite.
     """
-    values_M = _finite(values_M)
+    values_M = _finite(values)
     draws_B = np.random.default_rng(0).choice(values_M, (_DRAWS, len(values_M))).mean(axis=1)
     low, high = np.quantile(draws_B, tails(level)).tolist()
     return Interval(float(values_M.mean()), low, high)
 
 
-def t_interval(values_M: Sequence[float] | np.ndarray, level: float) -> Interval:
+def t_interval(values: ArrayLike, level: float) -> Interval:
     """mean ± t_(M-1) s/sqrt(M): the mean of few independent values, near normal, such as one a seed.
 
     The ends are nan for a single value. ConfigError for no values, or one that is not finite.
     """
-    values_M = _finite(values_M)
+    values_M = _finite(values)
     mean, count = float(values_M.mean()), len(values_M)
     if count < 2:
         return Interval(mean, math.nan, math.nan)
@@ -52,28 +52,24 @@ def t_interval(values_M: Sequence[float] | np.ndarray, level: float) -> Interval
     return Interval(mean, mean - half, mean + half)
 
 
-def paired_interval(
-    first_M: Sequence[float] | np.ndarray, second_M: Sequence[float] | np.ndarray, level: float
-) -> Interval:
+def paired_interval(first: ArrayLike, second: ArrayLike, level: float) -> Interval:
     """`t_interval` of first - second, pair by pair: two treatments of the same seeds, whose common part cancels.
 
     ConfigError for different lengths, no values, or one that is not finite.
     """
-    first_M, second_M = np.asarray(first_M, dtype=np.float64), np.asarray(second_M, dtype=np.float64)
+    first_M, second_M = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     check(first_M.shape == second_M.shape, "pairs", (len(first_M), len(second_M)), "as many first as second values",
           "drop the values that have no partner")
     return t_interval(first_M - second_M, level)
 
 
-def grouped_mean_interval(
-    values_M: Sequence[float] | np.ndarray, group_M: Sequence[object] | np.ndarray, level: float
-) -> Interval:
+def grouped_mean_interval(values: ArrayLike, group: ArrayLike, level: float) -> Interval:
     """Mean of values that share groups (points of a run, runs of a trunk), by a bootstrap that draws whole groups.
 
     Percentiles are widened for few groups (Hesterberg 2015, Am. Stat. 69, 371-386); the ends are nan for one group.
     ConfigError for no values, one that is not finite, or groups that are not one a value.
     """
-    values_M, group_M = _finite(values_M), np.asarray(group_M)
+    values_M, group_M = _finite(values), np.asarray(group)
     check(len(values_M) == len(group_M), "group", len(group_M), f"one a value, {len(values_M)}", "name every group")
     sums_Gx2 = group_sums(np.stack([values_M, np.ones_like(values_M)], axis=1), group_M)
     groups = len(sums_Gx2)
@@ -83,7 +79,7 @@ def grouped_mean_interval(
     return Interval(float(values_M.mean()), float(low_1[0]), float(high_1[0]))
 
 
-def _finite(values: Sequence[float] | np.ndarray) -> np.ndarray:
+def _finite(values: ArrayLike) -> np.ndarray:
     values_M = np.asarray(values, dtype=np.float64)
     good = values_M.ndim == 1 and len(values_M) > 0 and np.isfinite(values_M).all()
     check(bool(good), "values", values_M.tolist(), "one or more finite values",

@@ -19,7 +19,7 @@ from scaling.figures.style import ACCENT, GREY, INK, SECOND, panels
 _HEIGHT = math.sqrt(3) / 2
 _CORNERS_3x2 = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, _HEIGHT]])  # of the domains, in order
 _COLOURS = (INK, INK, INK, SECOND, ACCENT, "#15803d", "#7e22ce", "#0e7490", "#be185d")
-_SHAPES = "*o^sDvPXd"
+_SHAPES = "*o^sDvPXdph<>"  # more than colours: a name beyond those has a shape of its own
 
 
 @dataclass(frozen=True, eq=False)

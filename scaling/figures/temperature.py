@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from scaling.figures.axes import set_log
 from scaling.figures.style import ACCENT, GREY, INK, SECOND, panels, ramp
@@ -37,22 +38,30 @@ def gap_curves(gaps: pd.DataFrame, tolerance: float) -> Figure:
 def variance_ratios(rows: pd.DataFrame) -> Figure:
     """Ratio of variances with its interval against the second moment of the weights, and the line where they agree.
 
-    Columns: state, tau, factor, ratio, low, high.
+    Columns: state, batch (windows), tau, factor, ratio, low, high. A panel a batch, a colour a state.
     """
-    figure, (axis,) = panels(1, width=4.6, height=3.6)
+    batches = np.sort(rows.batch.unique())
+    figure, axes = panels(len(batches), width=3.8, height=3.6)
     ends = np.array([0.8 * rows.factor.min(), 1.25 * rows.factor.max()])
-    axis.plot(ends, ends, color=INK, linewidth=0.8, label="equal")
-    for (state, part), colour in zip(rows.groupby("state"), (SECOND, ACCENT), strict=False):
-        error = [part.ratio - part.low, part.high - part.ratio]
-        axis.errorbar(part.factor, part.ratio, error, fmt="o", color=colour, markersize=4, capsize=3, label=state)
-    for factor, part in rows.groupby("factor"):
-        axis.annotate(f"τ = {part.tau.iloc[0]:g}", (factor, part.high.max()), fontsize=7, color=INK, ha="center",
-                      xytext=(0, 6), textcoords="offset points")
-    axis.set_xlabel("Σ w²/p", fontsize=8)
-    axis.set_ylabel("variance of the batch gradient,\nscalarization over sampling", fontsize=8)
-    set_log(axis, "x")
-    set_log(axis, "y")
-    axis.legend(fontsize=7, frameon=False)
+    for axis, batch in zip(axes, batches, strict=True):
+        shown = rows[rows.batch == batch]
+        axis.plot(ends, ends, color=INK, linewidth=0.8, label="equal")
+        for (state, part), colour in zip(shown.groupby("state"), (SECOND, ACCENT), strict=False):
+            error = [part.ratio - part.low, part.high - part.ratio]
+            axis.errorbar(part.factor, part.ratio, error, fmt="o", color=colour, markersize=4, capsize=3, label=state)
+        for factor, part in shown.groupby("factor"):
+            axis.annotate(f"τ = {part.tau.iloc[0]:g}", (float(factor), part.high.max()), fontsize=7, color=INK,
+                          ha="center", xytext=(0, 6), textcoords="offset points")
+        axis.set_title("single windows" if batch == 1 else f"batches of {batch} windows", fontsize=9)
+        axis.set_xlabel("Σ w²/p", fontsize=8)
+    axes[0].set_ylim(0.7 * min(rows.low.min(), ends[0]), 1.6 * rows.high.max())
+    axes[0].set_ylabel("variance of the gradient,\nscalarization over sampling", fontsize=8)
+    for axis in axes:
+        for which, side in (("x", axis.xaxis), ("y", axis.yaxis)):
+            set_log(axis, which)
+            side.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes[0].legend(fontsize=7, frameon=False)
     return figure
 
 
@@ -80,11 +89,12 @@ def trade(rows: pd.DataFrame, large: str, small: str) -> Figure:
     Columns: way, label, and a loss by domain. Lower and to the left is better.
     """
     figure, (axis,) = panels(1, width=6.2, height=4.2)
-    for (way, part), colour in zip(rows.groupby("way", sort=False), (SECOND, ACCENT, INK), strict=False):
+    looks = ((SECOND, 5, 4, "left"), (ACCENT, 5, -9, "left"), (INK, -5, -9, "right"))
+    for (way, part), (colour, right, up, side) in zip(rows.groupby("way", sort=False), looks, strict=False):
         axis.plot(part[large], part[small], color=colour, marker="o", markersize=4, linewidth=1, label=way)
-        for row in part.to_dict("records"):
-            axis.annotate(row["label"], (row[large], row[small]), fontsize=7, color=colour, xytext=(4, 4),
-                          textcoords="offset points")
+        for x, y, label in zip(part[large], part[small], part.label, strict=True):
+            axis.annotate(label, (x, y), fontsize=7, color=colour, xytext=(right, up), textcoords="offset points",
+                          ha=side)
     axis.set_xlabel(f"{large} loss at the end, nats/token", fontsize=8)
     axis.set_ylabel(f"{small} loss at the end, nats/token", fontsize=8)
     axis.legend(fontsize=7, frameon=False)

@@ -8,6 +8,7 @@ import pytest
 
 import synthetic
 from experiments import critical_ratio, critical_ratio_page
+from experiments.branches import branches, crossing
 from experiments.critical_ratio import Findings
 from scaling.fields import ConfigError
 from scaling.fitting import Fit
@@ -39,7 +40,7 @@ def test_lines_between_measurements_agree_with_the_law(found: Findings) -> None:
 
 
 def test_losses_are_held_against_the_own_trunk(store: Store) -> None:
-    table = critical_ratio.branches(store, critical_ratio.settings_of(synthetic.STUDY))
+    table = branches(store, "code")
     prose = table[(table.domain == "prose") & (table.share == 0.5) & (table.width == 16) & table["last"]]
     expected = synthetic.ALPHA * 0.25 + synthetic.BETA
     np.testing.assert_allclose(prose.change, expected, atol=0.004)
@@ -48,10 +49,10 @@ def test_losses_are_held_against_the_own_trunk(store: Store) -> None:
 
 
 def test_a_share_that_never_crosses_has_no_measured_answer(store: Store) -> None:
-    table = critical_ratio.branches(store, critical_ratio.settings_of(synthetic.STUDY))
+    table = branches(store, "code")
     last = table[(table.domain == "prose") & (table.width == 16) & (table.seed == 0) & table["last"]]
-    assert np.isnan(critical_ratio.crossing(last, tolerance=9.0))
-    assert critical_ratio.crossing(last, tolerance=-9.0) == 0.0
+    assert np.isnan(crossing(last, tolerance=9.0))
+    assert crossing(last, tolerance=-9.0) == 0.0
 
 
 def test_growth_with_size_is_found_where_it_is(found: Findings) -> None:
@@ -85,7 +86,7 @@ def test_the_headline_says_when_everything_is_within_the_tolerance(store: Store)
 
 
 def test_a_store_without_finished_branches_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"expected finished branches to analyse; run the sweep to its end"):
+    with pytest.raises(ConfigError, match=r"expected finished branches into 'code' to analyse; run the sweep"):
         critical_ratio.analyse(Store(tmp_path), synthetic.STUDY)
     running = synthetic.write_store(tmp_path, status="running")
     with pytest.raises(ConfigError, match="finished branches"):
