@@ -237,8 +237,8 @@ def test_averages_of_other_seeds_are_one_contender() -> None:
 @pytest.mark.parametrize(("second", "message"), [
     (other(model={"width": 32}), r"parent\.others = '.*': expected a parent with the model and tokenizer of run .*; a"),
     (other(data={"tokenizer": "bpe:512"}), r"parent\.others = .*: expected a parent with the model and tokenizer"),
-    (other(data={"sequence": 8}), r"parent\.others = .*: expected the same data\.domains and data\.sequence as run"),
-    (other(data={"domains": (("prose", "wheels:prose"),)}), r"parent\.others = .*: expected the same data\.domains an"),
+    (other(data={"sequence": 8}), r"parent\.others = .*: expected the same data\.domains, data\.sequence and"),
+    (other(data={"domains": (("prose", "wheels:prose"),)}), r"parent\.others = .*: expected the same data\.domains"),
     (other(training={"duration": Duration(steps=4)}), r"parent\.at = 5 steps: expected 1 to 4, the length of parent"),
 ])
 def test_parents_that_do_not_fit_each_other_are_refused(second: Run, message: str) -> None:
