@@ -32,11 +32,11 @@ SIZES: dict[str, dict[str, Any]] = {
             "third_shares": (0.25, 0.5, 1.0),
             "branch_steps": 640,
             "branch_evaluations": (32, 64, 128, 200, 290, 380, 470, 560, 640),
-            "early_step": 32,  # 5% of a branch: from here the coefficient of a domain is known
+            "early_step": 64,  # a tenth of a branch: from here the coefficient of a domain is known
             "check_width": 32,  # of the first two applications
             "check_seeds": (100, 101, 102, 103),
             "limited_steps": 240,  # steps' worth of target tokens, of the second application
-            "budget": 4e10,  # FLOPs of a branch, of the third
+            "budget": 4e10,  # FLOPs of a branch, of the third: 160 steps of the largest size
             "bootstrap": 100,
         },
     },
@@ -51,7 +51,7 @@ SIZES: dict[str, dict[str, Any]] = {
             "third_shares": (0.2, 0.5, 0.8, 1.0),
             "branch_steps": 1600,
             "branch_evaluations": (40, 80, 160, 320, 480, 640, 800, 960, 1120, 1280, 1440, 1600),
-            "early_step": 40,
+            "early_step": 160,
             "check_width": 192,
             "check_seeds": tuple(range(100, 106)),
             "limited_steps": 600,

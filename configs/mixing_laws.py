@@ -61,6 +61,7 @@ def get_config(setting: str = "small") -> ConfigDict:
         "first_seed": 1000,  # the random mixture k is trained with seed first_seed + k
         "divisions": size["divisions"],  # of the lattice searched by brute force, at the smallest width
         "lattice_seeds": (0, 1),
+        "repeat_seeds": (10, 11, 12, 13),  # of equal shares at the larger widths, for the noise
         "seeds": size["seeds"],  # of the mixtures that are compared in the end
         "few": 10,  # mixtures that are said to suffice
         "counts": (8, 10, 15, 20, 30),
@@ -85,7 +86,7 @@ def get_stages(c: ConfigDict) -> list[Stage]:
         Stage("sized", grid.product(sizes(study.widths[1:], head_width(c)), random[:study.sized])),
         Stage("lattice", _trained(c, searched, study.lattice_seeds)),
         Stage("repeats", grid.product(sizes(study.widths[1:], head_width(c)), _mixtures([uniform]),
-                                      {"training.seed": study.lattice_seeds})),
+                                      {"training.seed": study.repeat_seeds})),
     ]
 
 

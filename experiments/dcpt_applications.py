@@ -18,7 +18,7 @@ from experiments.continual import equivalent
 from experiments.dcpt_runs import ROLES, Settings, late, of_role, starts
 from experiments.statistics import Interval, t_interval
 from scaling import fitting
-from scaling.fitting import Decision, Fit
+from scaling.fitting import Decision, Fit, Refusal
 from scaling.laws.mixture import D_CPT
 
 PAPER = "Que et al. 2024"
@@ -63,8 +63,8 @@ def decide(table: pd.DataFrame, laws: Mapping[str, Fit], settings: Settings) -> 
                                    level=settings.level)
     limited = fitting.ratio_for_limited_tokens(laws["domain"], settings.limited_steps * per_step, {"N": size},
                                                level=settings.level)
-    best = fitting.compute_optimal(laws["domain"], settings.budget, inputs={"r": settings.allocation_share},
-                                   level=settings.level).parameters
+    best = _within(fitting.compute_optimal(laws["domain"], settings.budget, inputs={"r": settings.allocation_share},
+                                           level=settings.level).parameters, sizes)
     return [
         Application("trade-off", f"the largest share of {settings.target} that lets the {settings.general} loss rise "
                     f"by at most {settings.rise:.0%} in {settings.branch_steps * per_step:,.0f} tokens", trade,
@@ -79,6 +79,15 @@ def decide(table: pd.DataFrame, laws: Mapping[str, Fit], settings: Settings) -> 
                     tuple(Trial(each, settings.allocation_share, round(settings.budget / (6 * sizes[each] * per_step)))
                           for each in nearest_widths(best.value, sizes))),
     ]
+
+
+def _within(best: Decision, sizes: pd.Series) -> Decision:
+    """A size refused where it lies beyond those that were trained."""
+    low, high = float(sizes.min()), float(sizes.max())
+    if best.refusal is not None or low <= best.value <= high:
+        return best
+    reason = f"N = {best.value:,.0f} lies beyond the sizes trained, {low:,.0f} to {high:,.0f}: the nearest is tried"
+    return dataclasses.replace(best, refusal=Refusal("extrapolated", reason))
 
 
 def neighbours(share: float, apart: float) -> list[float]:

@@ -22,6 +22,7 @@ from scaling.laws.size import CHINCHILLA
 RIVALS = (D_CPT, D_CPT_L1, D_CPT_L4, D_CPT_L5)
 NO_SHARE = CHINCHILLA  # the guess that the share makes no difference: E + A/N^alpha + B/D^beta
 PAPER = "Que et al. 2024"
+WHAT = {"size": "a size not seen", "data": "tokens not seen", "ratio": "a ratio not seen"}
 GUESSES = {"size": "the loss of the next smaller size", "data": "the last loss seen",
            "ratio": "the loss at the nearest ratio"}
 _DRAWS = 4000
@@ -116,12 +117,12 @@ def claims(found: list[HeldOut]) -> list[Claim]:
     """Against the guess, against the law without a share, against the rival forms."""
     made = []
     for each in found:
-        what = {"size": "held-out size", "data": "tokens not seen", "ratio": "unseen ratio"}[each.kind]
+        what = WHAT[each.kind]
         error = log_error(each.rows.predicted.to_numpy(), each.rows.loss.to_numpy()).mean()
         trunks = each.rows.trunk.nunique()
         for guess, interval in ((GUESSES[each.kind], each.gain), ("a law without the share", each.gain_over_no_share)):
             made.append(Claim(
-                f"D-CPT predicts the {each.role} loss of a {what} better than {guess}".replace("a tokens", "tokens"),
+                f"D-CPT predicts the {each.role} loss of {what} better than {guess}",
                 f"{PAPER}, held-out {each.kind}", f"error {error:.2%}, gain {interval.value:+.2%} "
                 f"[{interval.low:+.2%}, {interval.high:+.2%}], R^2 {each.r2:.3f}", *interval, trunks,
                 verdict(interval.low, interval.high, 0.0)))
@@ -137,7 +138,7 @@ def _against_rivals(each: HeldOut, what: str, trunks: int) -> Claim:
     value = rival.held_rmse - own.held_rmse
     low, high = (rival.low, rival.high) if first else (-own.high, -own.low)
     return Claim(
-        f"Form L3 predicts the {each.role} loss of a {what} better than the other forms".replace("a tokens", "tokens"),
+        f"Form L3 predicts the {each.role} loss of {what} better than forms L1, L4 and L5 as we recall them",
         f"{PAPER}, choice of L3", f"rmse of log loss {own.held_rmse:.4f}, best other {rival.law} "
         f"{rival.held_rmse:.4f}, difference {value:+.4f} [{low:+.4f}, {high:+.4f}]", float(value), float(low),
         float(high), trunks, verdict(low, high, 0.0))

@@ -96,8 +96,8 @@ def record(found: Findings) -> dict[str, Any]:
         "applications": [{"name": check.application.name, "question": check.application.question,
                           "decision": decision_record(check.application.decision), "trials": plain(check.trials),
                           "runs": plain(check.runs)} for check in found.checks],
-        "cross_domain": {"coefficients": plain(found.cross.coefficients), "gain": plain(found.cross.gain),
-                         "refused": found.cross.refused},
+        "cross_domain": {"coefficients": plain(found.cross.coefficients), "refused": found.cross.refused,
+                         "gains": {way: plain(tuple(gain)) for way, gain in found.cross.gains.items()}},
         "claims": [plain(dataclasses.asdict(claim)) for claim in found.claims],
         "not_identified": found.not_identified,
     }

@@ -194,8 +194,8 @@ def analyse(store: Store, study: Mapping[str, Any]) -> Findings:
     by_seed = pd.concat([one.by_seed.assign(target=one.target, name=one.name) for one in compared])
     tested = [
         *claims.regret_claims(by_seed, {method.name: method.source for method in methods.values()}, settings),
-        claims.fidelity(table, methods, unseen, settings),
-        *claims.rank_claims(unseen, at_largest, settings),
+        claims.fidelity(table, methods, unseen, noise, settings),
+        *claims.rank_claims(unseen, at_largest, accuracy.between_seeds(table, settings), settings),
         claims.few_claim(few, settings),
         *claims.size_claims(accuracy.relative_errors(sizes.predictions), settings),
         *claims.known_claims(known, settings)]

@@ -90,6 +90,10 @@ def sizes_table(found: Findings) -> pd.DataFrame:
         by_domain = (table[name] / table.measured - 1).abs().groupby(table.domain).mean()
         rows.append({"predicted by": name, "error": f"{error:.2%}",
                      **{domain: f"{value:.2%}" for domain, value in by_domain.items()}})
+    spread = found.noise.sort_values("width")[found.settings.domains].iloc[-1]
+    alone = spread * (2 / math.pi) ** 0.5 / table.groupby("domain").measured.mean()  # mean size of a normal deviation
+    rows.append({"predicted by": "the noise of a seed alone", "error": f"{alone.mean():.2%}",
+                 **{domain: f"{value:.2%}" for domain, value in alone.items()}})
     return pd.DataFrame(rows)
 
 

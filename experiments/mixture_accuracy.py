@@ -67,6 +67,14 @@ def in_rows(measured: pd.DataFrame, predicted: Mapping[str, pd.DataFrame], setti
     return pd.concat(parts, ignore_index=True)
 
 
+def between_seeds(table: pd.DataFrame, settings: Settings) -> float:
+    """Rank correlation of the losses inside the lattice between its first two seeds, mean over domains."""
+    rows = table[(table.kind == "lattice") & (table[settings.domains] > 0).all(axis=1) & table["last"]]
+    first, second = (rows[rows.seed == seed].set_index("mixture")[loss_columns(settings)].sort_index().T.to_numpy()
+                     for seed in settings.lattice_seeds[:2])
+    return float(rank_correlation(first, second))
+
+
 def across_sizes(table: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     """The random mixtures at the largest size as RegMix's trees predict them that learned from the lattice at the
     smallest: neither the mixtures nor the size were seen. ExtraError without LightGBM.
@@ -101,10 +109,16 @@ def rank_correlation(measured_KxM: np.ndarray, predicted_KxM: np.ndarray) -> np.
     return correlations(measured_KxM, predicted_KxM, ranks=True).mean(axis=0)
 
 
-def explained(measured_KxM: np.ndarray, predicted_KxM: np.ndarray) -> np.ndarray:
-    """R^2 = 1 - sum (measured - predicted)^2 / sum (measured - mean)^2 over the last axis, mean over the first."""
-    around_KxM = measured_KxM - measured_KxM.mean(axis=-1, keepdims=True)
-    return (1 - ((measured_KxM - predicted_KxM) ** 2).sum(axis=-1) / (around_KxM**2).sum(axis=-1)).mean(axis=0)
+def explained(measured_KxM: np.ndarray, predicted_KxM: np.ndarray, noise_K: np.ndarray, spent: int) -> np.ndarray:
+    """Share of the variance over mixtures (last axis) that is explained, mean over domains, noise taken off:
+    1 - (S/(M - spent) - noise^2)/(T/(M - 1) - noise^2), S and T the sums of squares about prediction and mean.
+
+    `noise_K`: standard deviation of a measurement; `spent`: parameters fitted to these M. No noise, 1 spent: R^2.
+    """
+    count, noise_Kx = measured_KxM.shape[-1], noise_K.reshape(-1, *[1] * (measured_KxM.ndim - 2)) ** 2
+    left = ((measured_KxM - predicted_KxM) ** 2).sum(axis=-1) / (count - spent) - noise_Kx
+    whole = measured_KxM.var(axis=-1, ddof=1) - noise_Kx
+    return (1 - left / whole).mean(axis=0)
 
 
 def learned_from_few(table: pd.DataFrame, settings: Settings) -> pd.DataFrame:

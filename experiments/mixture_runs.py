@@ -32,6 +32,7 @@ class Settings:
     first_seed: int = static()
     divisions: int = static()
     lattice_seeds: tuple[int, ...] = static()
+    repeat_seeds: tuple[int, ...] = static()
     seeds: tuple[int, ...] = static()
     few: int = static()
     counts: tuple[int, ...] = static()
@@ -43,9 +44,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         check(len(self.widths) >= 4, "study.widths", self.widths, "at least four", "three are fitted, one is held out")
-        kinds = len(self.lattice_seeds) + len(self.seeds) + self.mixtures
-        check(len(self.kinds) == kinds, "study.seeds", self.seeds, "seeds that neither the lattice nor a random "
-              "mixture has", "the seed says what a run is for: choose others")
+        kinds = len(self.lattice_seeds) + len(self.repeat_seeds) + len(self.seeds) + self.mixtures
+        check(len(self.kinds) == kinds, "study.seeds", self.seeds, "seeds that no lattice, repeat or random run has",
+              "the seed says what a run is for: choose others")
         check(0 < self.sized <= self.mixtures, "study.sized", self.sized, f"1 to study.mixtures = {self.mixtures}",
               "it counts those of the random mixtures that every width is trained on")
         check(max(self.counts) < self.mixtures, "study.counts", self.counts,
@@ -68,7 +69,8 @@ class Settings:
     @property
     def kinds(self) -> dict[int, str]:
         """What the runs of each seed are for."""
-        return {**dict.fromkeys(self.lattice_seeds, "lattice"), **dict.fromkeys(self.seeds, "compared"),
+        return {**dict.fromkeys(self.lattice_seeds, "lattice"), **dict.fromkeys(self.repeat_seeds, "repeats"),
+                **dict.fromkeys(self.seeds, "compared"),
                 **dict.fromkeys(range(self.first_seed, self.first_seed + self.mixtures), "random")}
 
 
@@ -78,8 +80,9 @@ def settings_of(study: Mapping[str, Any]) -> Settings:
 
 
 def runs_table(store: Store, settings: Settings) -> pd.DataFrame:
-    """One row a finished run and logged step: `kind` (random, lattice, compared), seed, width, N (parameters without
-    embeddings), D tokens, S steps, a share and a "loss_" column (nats/token, held out) a domain, `mixture`, `last`.
+    """One row a finished run and logged step: `kind` (random, lattice, repeats, compared), seed, width, N (parameters
+    without embeddings), D tokens, S steps, a share and a "loss_" column (nats/token, held out) a domain, `mixture`,
+    `last`.
 
     Raises ConfigError where the store lacks finished runs of random mixtures or of the lattice.
     """
@@ -112,7 +115,7 @@ def seed_noise(table: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     """Standard deviation of the last losses over the seeds of one mixture, nats/token, pooled over mixtures: one row a
     width, a column a domain under its name, and `freedom`, the degrees of freedom.
     """
-    last = table[table["last"] & table.kind.isin(["lattice", "compared"])]
+    last = table[table["last"] & table.kind.isin(["lattice", "repeats", "compared"])]
     losses = last[loss_columns(settings)].set_axis(settings.domains, axis=1)
     groups = losses.groupby([last.width, last.mixture])
     squares = ((losses - groups.transform("mean")) ** 2).groupby(last.width).sum()

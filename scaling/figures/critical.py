@@ -57,33 +57,33 @@ def turning_curves(
 def critical_by_tokens(curves: Mapping[float, CriticalCurve], level: float) -> Figure:
     """Critical ratio against tokens: turning points with their intervals, the law through them with its band.
 
-    A ratio left out is hollow and grey, where it has a turning point at all.
+    A ratio left out is hollow and grey, where it turns within the measured tokens at all. Intervals end at the frame.
     """
     figure, axes = panels(len(curves), height=3.2)
     for axis, (size, curve) in zip(axes, curves.items(), strict=True):
+        first, last = next(iter(curve.general.values())).ranges["T"]
         for share, turn in curve.turning.items():
             left_out = share in curve.left_out
-            ends = np.array([turn.low, turn.value, turn.high])
-            if np.isfinite(ends).all() and turn.value > 0:
-                error = [[max(turn.value - max(turn.low, 1.0), 0)], [max(turn.high - turn.value, 0)]]
-                axis.errorbar([turn.value], [share], xerr=error, fmt="o", capsize=2, markersize=4,
-                              color=GREY if left_out else INK, markerfacecolor="white" if left_out else INK)
-        turned = [turn.value for share, turn in curve.turning.items() if share not in curve.left_out]
+            if first <= turn.value <= last:
+                low, high = np.clip(np.nan_to_num([turn.low, turn.high], nan=turn.value), first, last)
+                axis.errorbar([turn.value], [share], xerr=[[turn.value - low], [high - turn.value]], fmt="o", capsize=2,
+                              markersize=4, color=GREY if left_out else INK,
+                              markerfacecolor="white" if left_out else INK)
         if curve.curve is not None:
+            turned = [turn.value for share, turn in curve.turning.items() if share not in curve.left_out]
             grid_K = np.geomspace(min(turned), max(turned), 200)
             if len(curve.curve.draws_BxP):
                 low_K, high_K = np.clip(curve.curve.interval({"T": grid_K}, level), 0, 1)
-                axis.fill_between(grid_K, low_K, high_K, color=SECOND, alpha=0.2, linewidth=0, label=f"{level:.0%}")
-            axis.plot(grid_K, np.clip(curve.curve.predict({"T": grid_K}), 0, 1), color=SECOND, linewidth=1.4,
-                      label="CMR law")
-        axis.plot([], [], "o", color=INK, markersize=4, label="turning point")
-        axis.plot([], [], "o", color=GREY, markerfacecolor="white", markersize=4, label="left out")
+                axis.fill_between(grid_K, low_K, high_K, color=SECOND, alpha=0.2, linewidth=0)
+            axis.plot(grid_K, np.clip(curve.curve.predict({"T": grid_K}), 0, 1), color=SECOND, linewidth=1.4)
         axis.set_title(f"{size:,.0f} parameters", fontsize=9)
         axis.set_xlabel("tokens after the branch", fontsize=8)
-        general = next(iter(curve.general.values()))
-        axis.set_xlim(*general.ranges["T"])
+        axis.set_xlim(first / 1.1, last * 1.1)
         set_log(axis, "x")
     shares_axis(axes[0], "critical share of the target domain")
+    axes[0].plot([], [], color=SECOND, label=f"CMR law, {level:.0%} interval")
+    axes[0].plot([], [], "o", color=INK, markersize=4, label="turning point")
+    axes[0].plot([], [], "o", color=GREY, markerfacecolor="white", markersize=4, label="left out")
     axes[0].legend(fontsize=7, frameon=False, loc="upper left")
     return figure
 
@@ -104,6 +104,7 @@ def shares_by_size(sizes: Sequence[float], panel: Mapping[str, Mapping[str, Sequ
         axis.plot([], [], "o", color=GREY, markerfacecolor="white", label="refused")
         axis.set_title(title, fontsize=9)
         sizes_axis(axis, sizes)
+        axis.set_xlim(min(sizes) / 1.2, max(sizes) * 1.2)
         axis.legend(fontsize=7, frameon=False)
     shares_axis(axes[0], "share of the target domain")
     return figure
@@ -131,7 +132,7 @@ def unseen_errors(unseen: pd.DataFrame, bound: float) -> Figure:
         axis.axhline(0, color=INK, linewidth=0.8)
         axis.set_title(f"{role} loss", fontsize=9)
         axis.set_xlabel("share held out", fontsize=8)
-        axis.xaxis.set_major_formatter(PercentFormatter(1.0))
+        axis.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
     axes[0].set_ylabel("predicted over measured, less 1", fontsize=8)
     axes[-1].legend(fontsize=7, frameon=False)

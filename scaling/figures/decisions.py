@@ -87,9 +87,11 @@ def _decided(axis: Axes, each: Checked) -> None:
 
 
 def cross_domain(rows: pd.DataFrame) -> Figure:
-    """Losses of a domain that the law was not fitted to: measured against predicted and guessed, a colour a way."""
+    """Losses of a domain that the law was not fitted to: measured against predicted and the guesses `moved`, `scaled`.
+    """
     figure, (axis,) = panels(1, width=4.6, height=4.0)
-    axis.plot(rows.loss, rows.guess, "x", color=GREY, markersize=4, label="the seen domain's law, moved")
+    axis.plot(rows.loss, rows.moved, "x", color=GREY, markersize=4, label="the seen domain's law, moved")
+    axis.plot(rows.loss, rows.scaled, "+", color=ACCENT, markersize=5, label="moved and scaled")
     axis.plot(rows.loss, rows.predicted, "o", color=SECOND, markersize=3, alpha=0.7, label="cross-domain law")
     span = [rows.loss.min(), rows.loss.max()]
     axis.plot(span, span, color=INK, linewidth=0.8)

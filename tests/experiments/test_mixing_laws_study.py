@@ -206,7 +206,7 @@ def test_mixtures_that_were_never_trained_are_refused_or_noted(store: Store, fou
 
 def test_settings_that_contradict_are_refused() -> None:
     study = config().study.to_dict()
-    with pytest.raises(ConfigError, match=r"study.seeds = \(0, 100\): expected seeds that neither the lattice nor"):
+    with pytest.raises(ConfigError, match=r"study.seeds = \(0, 100\): expected seeds that no lattice, repeat"):
         settings_of({**study, "seeds": (0, 100)})
     with pytest.raises(ConfigError, match=r"study.targets.odd = .*: expected a weight for each of code, headers"):
         settings_of({**study, "targets": {"odd": {"prose": 1.0}}})
@@ -230,4 +230,5 @@ def test_both_settings_expand_to_runs(setting: str) -> None:
     assert kinds["random"] == settings.mixtures + settings.sized * (len(settings.widths) - 1)
     assert settings.sized >= 24
     points = (settings.divisions + 1) * (settings.divisions + 2) // 2
-    assert kinds["lattice"] == (points + len(settings.widths) - 1) * len(settings.lattice_seeds)
+    assert kinds["lattice"] == points * len(settings.lattice_seeds)
+    assert kinds["repeats"] == (len(settings.widths) - 1) * len(settings.repeat_seeds)

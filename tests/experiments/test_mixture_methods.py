@@ -100,8 +100,18 @@ def test_ranks_and_explained_variance_by_hand() -> None:
     assert accuracy.rank_correlation(*accuracy.by_domain(PREDICTIONS, "good")) == pytest.approx(1.0)
     only_x = PREDICTIONS[PREDICTIONS.domain == "x"]
     assert accuracy.rank_correlation(*accuracy.by_domain(only_x, "bad")) == pytest.approx(-1.0)
-    assert accuracy.explained(*accuracy.by_domain(only_x, "good")) == pytest.approx(1 - 0.01 / (14 / 3))
-    assert accuracy.explained(*accuracy.by_domain(only_x, "bad")) == pytest.approx(1 - 18 / (14 / 3))
+    none = np.zeros(1)
+    assert accuracy.explained(*accuracy.by_domain(only_x, "good"), none, 1) == pytest.approx(1 - 0.01 / (14 / 3))
+    assert accuracy.explained(*accuracy.by_domain(only_x, "bad"), none, 1) == pytest.approx(1 - 18 / (14 / 3))
+
+
+def test_the_explained_share_is_that_of_the_signal_whatever_the_noise() -> None:
+    """A signal of which 75% is predicted, measured with as much noise as signal: R^2 alone would say 0.375."""
+    rng = np.random.default_rng(0)
+    part, rest, noise = rng.normal(size=(3, 2, 40_000)) * np.array([3**0.5, 1.0, 2.0])[:, None, None]
+    measured_KxM = part + rest + noise
+    assert accuracy.explained(measured_KxM, part, np.full(2, 2.0), 0) == pytest.approx(0.75, abs=0.02)
+    assert accuracy.explained(measured_KxM, part, np.zeros(2), 1) == pytest.approx(0.375, abs=0.02)
 
 
 def test_rank_correlations_of_resamples_are_scipys_with_ties() -> None:
