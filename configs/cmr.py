@@ -3,7 +3,8 @@
 Paper: the CMR laws, Gu et al. 2024 (arXiv 2407.17467). Trunks are trained on prose, then continued at the rate they
 ended with, at several shares of code; the general loss rises, turns and falls, later the more code there is.
 Command: python -m experiments.run --config=configs/cmr.py --workdir=runs/cmr   (configs/cmr.py:full on an accelerator)
-Expected: 24 trunks and 192 branches in about 7 minutes on 2 cores.
+Expected: 24 trunks and 192 branches in about 7 minutes on 2 cores; the critical share of code grows from about 25% at
+20,000 tokens to 45% at 80,000, and what stays within the tolerance from 58% of code to 63% with size.
 """
 
 from __future__ import annotations

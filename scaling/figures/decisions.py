@@ -82,8 +82,10 @@ def _decided(axis: Axes, each: Checked) -> None:
     if low <= decision.value <= high:
         axis.axvline(decision.value, color=ACCENT, linewidth=1.4,
                      label="recommended" if decision.refusal is None else f"refused: {decision.refusal.kind}")
-    if np.isfinite([decision.low, decision.high]).all():
+    if max(decision.low, low) < min(decision.high, high):
         axis.axvspan(max(decision.low, low), min(decision.high, high), color=ACCENT, alpha=0.12, linewidth=0)
+    if decision.value > high:
+        axis.plot([], [], ">", color=ACCENT, label="recommended: beyond")
 
 
 def cross_domain(rows: pd.DataFrame) -> Figure:
