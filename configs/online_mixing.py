@@ -3,7 +3,8 @@
 Papers: Aioli (Chen et al. 2024, arXiv 2411.05735), DoReMi (2305.10429), DoGE (2310.15393), Skill-It (2307.14430),
 online data mixing (2312.02406), ScaleBiO (2406.19976).
 Command: python -m experiments.run --config=configs/online_mixing.py --workdir=runs/online_mixing
-Expected: minutes on 2 cores, not yet timed alone; see results/README.md where it was kept.
+Expected: 244 runs in about 14 minutes on 2 cores (beside other work). No online mixer beats stratified sampling or is
+worse, each within 0.02 nats/token at 8 seeds; the best static mixture of two tuning seeds is no better either.
 """
 
 from __future__ import annotations

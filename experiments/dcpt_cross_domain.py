@@ -2,7 +2,8 @@
 
 The paper's K = w1/k1 + w2*k2 has k1 from the initial validation loss and k2 from its early rate of decline; how it
 normalises them we could not read. Here, by domain and size, means over trunks: k1 is the trunk's loss of the domain in
-nats/token, k2 the fall of that loss a million tokens over the first steps of training on the domain alone; w1 is 1.
+nats/token, k2 the factor by which that loss declines over the first steps of training on the domain alone, positive
+also for the general corpus, whose loss may rise a little at first (a fall a token would be negative there); w1 is 1.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ GUESSES = {"moved": "moved to its first loss",
 
 @dataclasses.dataclass(frozen=True)
 class CrossDomain:
-    """`coefficients`: k1, k2 by domain and N. `rows`: those of the new domain, with `predicted`, `moved`, `scaled`.
+    """`coefficients`: k1, k2 and `fall`, nats/token a million tokens, by domain and N. `rows`: those of the new domain,
+    with `predicted`, `moved`, `scaled`.
     `gains`: mean relative error of each guess less that of the law. `fit` is None where the coefficients do not make a
     table that the law can be fitted to; then `refused` says why.
     """
@@ -43,10 +45,11 @@ class CrossDomain:
 
 
 def coefficients(table: pd.DataFrame, domain: str, share: float, settings: Settings) -> pd.DataFrame:
-    """k1 and k2 of a domain by N, from branches on it alone (`share` of the target then)."""
+    """k1, k2 and `fall` of a domain by N, from branches on it alone (`share` of the target then)."""
     rows = table[(table.domain == domain) & np.isclose(table.share, share) & (table.step == settings.early_step)]
-    rows = rows.assign(fall=-rows.change / rows.D * 1e6)
-    return rows.groupby("N").agg(k1=("start", "mean"), k2=("fall", "mean")).reset_index().assign(domain=domain)
+    rows = rows.assign(decline=rows.start / (rows.start + rows.change), fall=-rows.change / rows.D * 1e6)
+    means = rows.groupby("N").agg(k1=("start", "mean"), k2=("decline", "mean"), fall=("fall", "mean"))
+    return means.reset_index().assign(domain=domain)
 
 
 def cross_domain(
@@ -55,7 +58,7 @@ def cross_domain(
     """Fitted to the target's and the general corpus's losses, asked for the third domain's.
 
     The guesses know the same first steps: the target's own law L, moved by the difference of k1; and k1 of the third
-    domain less the target's fall k1 - L scaled by the ratio of their k2.
+    domain less the target's fall k1 - L scaled by the ratio of their early falls.
     """
     seen, new = into_target[~into_target.fresh], into_third[~into_third.fresh]
     known = pd.concat([coefficients(seen, settings.target, 1.0, settings),
@@ -81,8 +84,8 @@ def _guessed(held: pd.DataFrame, target: pd.DataFrame, law: Fit) -> pd.DataFrame
     """Rows of the third domain with both guesses; `target` holds the coefficients of the domain that `law` is of."""
     of_target = target.set_index("N").loc[held.N]
     own = law.predict(held[["N", "D", "r"]])
-    fall = of_target.k1.to_numpy() - own
-    return held.assign(moved=held.k1 - fall, scaled=held.k1 - fall * held.k2 / of_target.k2.to_numpy())
+    change = of_target.k1.to_numpy() - own
+    return held.assign(moved=held.k1 - change, scaled=held.k1 - change * held.fall / of_target.fall.to_numpy())
 
 
 def claims(found: CrossDomain, settings: Settings) -> list[Claim]:

@@ -196,8 +196,8 @@ def method(s: Settings) -> list[str]:
         "Checks: trunks of fresh seeds, trained at the recommended ratio or size and beside it. Intervals of "
         "measurements are Student's over these trunks; those of predictions are bootstrap over the fitted trunks "
         f"({s.bootstrap} draws). Neither counts the choice of held-out windows or of text.",
-        "Cross-domain: K = 1/k1 + w2*k2, k1 the trunk's loss of the domain in nats/token, k2 its fall a million tokens "
-        f"over the first {s.early_step} steps on the domain alone, both means over trunks by size. How the paper "
-        "normalises them is not known to us.",
+        "Cross-domain: K = 1/k1 + w2*k2, k1 the trunk's loss of the domain in nats/token, k2 the factor by which it "
+        f"declines over the first {s.early_step} steps on the domain alone, both means over trunks by size. How the "
+        "paper normalises them is not known to us.",
         "Made again from the store alone by python -m experiments.report.",
     ]

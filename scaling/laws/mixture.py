@@ -68,7 +68,7 @@ D_CPT_CROSS_DOMAIN = Law(
     inputs=(
         *_D_CPT_INPUTS,
         Input("k1", "validation loss of the domain before training, nats/token", distinct=4),
-        Input("k2", "rate at which that loss falls early in training", distinct=4),
+        Input("k2", "rate of decline of that loss early in training, positive", distinct=4),
     ),
     target="nats/token",
     parameters=(

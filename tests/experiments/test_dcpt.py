@@ -222,12 +222,13 @@ def test_the_nearest_width_comes_first(parameters: float, expected: list[int]) -
     assert nearest_widths(parameters, pd.Series(synthetic.PARAMETERS)) == expected
 
 
-def test_coefficients_of_a_domain_are_its_first_loss_and_fall(store: Store) -> None:
+def test_coefficients_of_a_domain_are_its_first_loss_and_decline(store: Store) -> None:
     settings = dcpt.settings_of(STUDY)
     table = dcpt_runs.read(store, "headers", settings)
     rows = dcpt_cross_domain.coefficients(table[~table.fresh], "headers", 1.0, settings).set_index("N")
     assert rows.k1[6_000.0] == pytest.approx(synthetic.starts(16, 0.5)["headers"])
-    np.testing.assert_allclose(rows.k2, 5e-2 / (10 * PER_STEP) * 1e6)
+    np.testing.assert_allclose(rows.k2, rows.k1 / (rows.k1 - 5e-2))
+    np.testing.assert_allclose(rows.fall, 5e-2 / (10 * PER_STEP) * 1e6)
 
 
 def test_the_guesses_for_a_new_domain_move_and_scale_the_seen_one(found: Findings) -> None:
