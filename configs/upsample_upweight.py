@@ -95,9 +95,11 @@ def _steps(steps: int, evaluations: int) -> grid.Point:
 
 
 def _plain(s: Settings) -> grid.Point:
-    """Plain descent: AdamW without moments, its ε far above the gradient."""
-    return {"optimizer.b1": 0.0, "optimizer.b2": 0.0, "optimizer.eps": PLAIN_EPS, "optimizer.weight_decay": 0.0,
-            **_constant(s.descent_rate * PLAIN_EPS)}
+    """Plain descent: AdamW without moments, its ε far above the gradient; float64, in which sums of windows in other
+    orders agree.
+    """
+    return {"training.dtype": "float64", "optimizer.b1": 0.0, "optimizer.b2": 0.0, "optimizer.eps": PLAIN_EPS,
+            "optimizer.weight_decay": 0.0, **_constant(s.descent_rate * PLAIN_EPS)}
 
 
 def _constant(peak: float) -> grid.Point:

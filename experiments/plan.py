@@ -23,6 +23,7 @@ FLAGS = flags.FLAGS
 def main() -> None:
     experiment = runtime.load_experiment()
     runs = experiment.sweep.runs()
+    runtime.set_precision(runs)
     bench = Workbench(cache_folder())
     workdir = Path(FLAGS.workdir) if FLAGS.workdir else None
     rows = estimate(runs, bench, workdir)

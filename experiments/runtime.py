@@ -21,7 +21,7 @@ from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
 from scaling import fields
-from scaling.config import run_from
+from scaling.config import Run, run_from
 from scaling.fields import ConfigError
 from scaling.laws.law import TableError
 from scaling.seal import read_json, write_json
@@ -94,6 +94,12 @@ def set_up_jax() -> None:
     keep_compiled(cache_folder())
 
 
+def set_precision(runs: Sequence[Run]) -> None:
+    """Let JAX compute in 64 bits where a run is of float64; those of 32 bits come out the same beside it."""
+    if any(run.training.dtype == "float64" for run in runs):
+        jax.config.update("jax_enable_x64", True)
+
+
 @dataclasses.dataclass(frozen=True)
 class Experiment:
     """A configuration as given: the sweep it describes, the settings of its study (None: train only), and those of the
@@ -115,6 +121,7 @@ class Experiment:
             if follow_up is not None:
                 seen = Part(store, {run.run_id for run in sweep.runs()})
                 sweep = dataclasses.replace(sweep, stages=(*sweep.stages, *follow_up(seen)))
+            set_precision(sweep.runs())
             yield sweep, index == len(self.follow_ups)
 
     def save(self, workdir: Path) -> None:

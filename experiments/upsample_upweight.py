@@ -140,7 +140,7 @@ def gradient_claims(gap: pd.DataFrame, s: Settings) -> list[Claim]:
     return [
         Claim(f"Under full gradient descent the two ways give the same losses, within {s.tolerance:g} nats/token", _LI,
               f"largest of {len(whole)} differences over {s.descent_steps} steps: {extent.value:.1e} nats/token, in "
-              f"float32; all lie in [{extent.low:.1e}, {extent.high:.1e}]", *extent, count,
+              f"float64; all lie in [{extent.low:.1e}, {extent.high:.1e}]", *extent, count,
               equivalent(extent, s.tolerance)),
         Claim("Under stochastic gradient descent they part", _LI,
               f"largest difference of a seed's losses over {s.descent_steps} steps: {apart.value:.3f} "

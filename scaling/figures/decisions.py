@@ -54,7 +54,7 @@ class Checked:
 
 def checked(decisions: Sequence[Checked]) -> Figure:
     """What the law says along the thing decided, what it recommends, and what training there and beside it showed."""
-    figure, axes = panels(len(decisions), width=3.9, height=3.4, share_y=False)
+    figure, axes = panels(len(decisions), width=3.9, height=3.8, share_y=False)
     for axis, each in zip(axes, decisions, strict=True):
         curve, trials = each.curve, each.trials
         axis.fill_between(curve.x, curve.low, curve.high, color=SECOND, alpha=0.2, linewidth=0, label="interval")
@@ -68,7 +68,7 @@ def checked(decisions: Sequence[Checked]) -> Figure:
         axis.set_title(each.title, fontsize=9)
         axis.set_xlabel(each.label, fontsize=8)
         axis.set_ylabel(each.loss, fontsize=8)
-        axis.legend(fontsize=7, frameon=False)
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize=7, frameon=False)
         if each.is_share:
             axis.xaxis.set_major_formatter(PercentFormatter(1.0))
         else:
