@@ -84,7 +84,7 @@ def parts(bench: Workbench, pack: PackRun, folder: Path) -> dict[str, Callable[[
         return kept["state"]
 
     def evaluate() -> object:
-        kept["measured"] = pack.measure(kept["state"])
+        kept["measured"] = pack.measure(kept["state"], 0)
         kept["state"] = pack.trainer.fresh_metrics(kept["state"])
         return kept["measured"], kept["state"]
 

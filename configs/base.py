@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
         "feedforward_ratio": 4.0,  # hidden width over width
         "activation": "gelu",  # gelu | relu2 | swiglu
         "positions": "learned",  # learned | rotary
-        "norm": "rmsnorm",  # layernorm | rmsnorm
+        "norm": "rmsnorm",  # layernorm | rmsnorm | crmsnorm | powernorm | unified
         "tied_head": True,
         "qk_norm": False,
     }
@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
         "unique_tokens": {},  # domain: limit in tokens
     }
     c.optimizer = {
-        "name": "adamw",
+        "name": "adamw",  # or another of scaling/optimizer.py
         "b1": 0.9,
         "b2": 0.95,
         "eps": 1e-8,
@@ -39,7 +39,7 @@ def get_config() -> ConfigDict:
         "clip_norm": 1.0,  # None: no clipping
     }
     c.schedule = {
-        "name": "cosine",  # constant | cosine | infinite | inverse_sqrt | linear | wsd
+        "name": "cosine",  # constant | cosine | infinite | inverse_sqrt | linear | one_cycle | power | table | wsd
         "peak": 4e-3,
         "warmup": {"steps": 30},
         "floor": 0.1,  # share of the peak

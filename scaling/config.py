@@ -16,61 +16,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from scaling import fields
+from scaling.diagnostics import Diagnostics
 from scaling.duration import LARGEST, Duration
 from scaling.fields import check, static, traced
+from scaling.model import Model, check_norm_beside
+from scaling.optimizer import Optimizer
 from scaling.packed import Packing, check_packing
+from scaling.parametrization import check_parametrization
+from scaling.schedule import Schedule
 from scaling.weighing import Mixer, Objective, check_weighing
 
-ACTIVATIONS = ("gelu", "relu2", "swiglu")
-POSITIONS = ("learned", "rotary")
-NORMS = ("layernorm", "rmsnorm")
-OPTIMIZERS = ("adamw",)
-DECAY_CONVENTIONS = ("coupled", "independent")
-DECAYED_PARAMETERS = ("all", "matrices")
-SCHEDULES = ("constant", "cosine", "infinite", "inverse_sqrt", "linear", "wsd")
 DTYPES = ("bfloat16", "float32", "float64")
 MIXTURE_TOLERANCE = 1e-9
 MOST_POINTS = 10_000  # evaluations of a run
-
-
-def _divisors(number: int) -> list[int]:
-    """All divisors, sorted."""
-    small = [n for n in range(1, math.isqrt(number) + 1) if number % n == 0]
-    return sorted({*small, *(number // n for n in small)})
-
-
-@dataclasses.dataclass(frozen=True)
-class Model:
-    """Decoder-only transformer. `feedforward_ratio`: hidden width of the feed-forward part over `width`."""
-
-    width: int = static()
-    depth: int = static()
-    heads: int = static()
-    feedforward_ratio: float = static()
-    activation: str = static(choices=ACTIVATIONS)
-    positions: str = static(choices=POSITIONS)
-    norm: str = static(choices=NORMS)
-    tied_head: bool = static()
-    qk_norm: bool = static()
-
-    def __post_init__(self) -> None:
-        for name in ("width", "depth", "heads"):
-            value = getattr(self, name)
-            check(value >= 1, f"model.{name}", value, "1 or more", "use a positive number")
-            check(value <= LARGEST, f"model.{name}", value, f"at most {LARGEST}", "use a smaller number")
-        if self.width % self.heads:
-            check(False, "model.heads", self.heads, f"a divisor of model.width = {self.width}",
-                  f"use one of {_divisors(self.width)}")
-        rotates_pairs = self.positions != "rotary" or (self.width // self.heads) % 2 == 0
-        check(rotates_pairs, "model.heads", self.heads,
-              f"an even width a head for rotary positions (model.width = {self.width})", "change heads or width")
-        check(1 <= self.feedforward_ratio * self.width < math.inf, "model.feedforward_ratio", self.feedforward_ratio,
-              "a hidden width of 1 or more, finite", "use a ratio such as 4")
-
-    @property
-    def hidden(self) -> int:
-        """Width of the feed-forward hidden layer, rounded to the nearest unit."""
-        return round(self.feedforward_ratio * self.width)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,68 +77,6 @@ class Data:
     @property
     def tokens_per_step(self) -> int:
         return self.batch * self.sequence
-
-
-@dataclasses.dataclass(frozen=True)
-class Optimizer:
-    """AdamW. Decay `coupled`: p -= lr_t λ p; `independent`: p -= (lr_t / peak) λ p, both on `decay_on`.
-
-    `matrices` are the kernels of dense layers: no embedding, norm scale or bias decays.
-    """
-
-    name: str = static(choices=OPTIMIZERS)
-    b1: float = traced()
-    b2: float = traced()
-    eps: float = traced()
-    weight_decay: float = traced()
-    decay_convention: str = traced(choices=DECAY_CONVENTIONS)
-    decay_on: str = static(choices=DECAYED_PARAMETERS)
-    clip_norm: float | None = traced()  # None: no clipping
-
-    def __post_init__(self) -> None:
-        for name in ("b1", "b2"):
-            value = getattr(self, name)
-            check(0 <= value < 1, f"optimizer.{name}", value, "a number in [0, 1)", "use 0.9, 0.95 or 0.999")
-        check(0 < self.eps < math.inf, "optimizer.eps", self.eps, "positive and finite", "use 1e-8")
-        check(0 <= self.weight_decay < math.inf, "optimizer.weight_decay", self.weight_decay, "finite and not negative",
-              "use 0 for none, or 0.1")
-        check(self.clip_norm is None or self.clip_norm > 0, "optimizer.clip_norm", self.clip_norm, "positive or None",
-              "use 1.0, or None for no clipping")
-
-
-@dataclasses.dataclass(frozen=True)
-class Schedule:
-    """Learning rate over a run: linear warm-up to `peak`, then the named shape down to `floor`, a share of the peak.
-
-    infinite (Ibrahim et al. 2024, arXiv 2403.08763): a cosine over `cooldown` from the peak to `level`, a share of the
-    peak, which is held for as long as the run goes on; exponential to `floor` over the last `decay`, 0 steps for not
-    yet. A branch that goes on at the level has it as its own peak, `level` 1 and `cooldown` 0.
-    """
-
-    name: str = traced(choices=SCHEDULES)
-    peak: float = traced()
-    warmup: Duration = traced()
-    floor: float = traced()
-    decay: Duration | None = traced()  # length of the final decay of wsd and infinite; None for the others
-    level: float | None = traced(None)
-    cooldown: Duration | None = traced(None)
-
-    def __post_init__(self) -> None:
-        check(self.peak >= 0 and math.isfinite(self.peak), "schedule.peak", self.peak, "finite and not negative",
-              "use a rate such as 1e-3")
-        check(0 <= self.floor <= 1, "schedule.floor", self.floor, "a share of the peak from 0 to 1", "use 0 or 0.1")
-        check(self.name != "constant" or self.floor == 1, "schedule.floor", self.floor,
-              "1.0 for a constant schedule, which never decays", "set floor to 1.0 or name another schedule")
-        infinite = self.name == "infinite"
-        check((self.decay is not None) == (infinite or self.name == "wsd"), "schedule.decay", self.decay,
-              "a duration for wsd and infinite and None for every other schedule", "set or remove schedule.decay")
-        for name in ("level", "cooldown"):
-            value = getattr(self, name)
-            check((value is not None) == infinite, f"schedule.{name}", value,
-                  "a value for infinite and None for every other schedule", f"set or remove schedule.{name}")
-        check(self.level is None or 0 < self.floor <= self.level <= 1, "schedule.level", self.level,
-              f"from schedule.floor = {self.floor} to 1, and a floor above 0, for an exponential decay to the floor",
-              "use a level such as 0.5 and a floor such as 0.1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -284,6 +180,7 @@ class Run:
     mixer: Mixer | None = static(None)
     objective: Objective | None = static(None)
     packing: Packing | None = static(None)
+    diagnostics: Diagnostics | None = static(None)
 
     def __post_init__(self) -> None:
         check(self.data.batch % self.training.accumulation == 0, "training.accumulation", self.training.accumulation,
@@ -294,6 +191,9 @@ class Run:
               "raise the peak or use 'coupled'")
         check_weighing(self.mixer, self.objective, self.data.names, self.training.accumulation)
         check_packing(self.packing, self.mixer, self.objective, self.data.names, self.data.sequence)
+        check_parametrization(self.model.base, self.optimizer)
+        check_norm_beside(self.model.norm, self.optimizer.name, {
+            name: getattr(self, name) for name in ("mixer", "objective", "packing", "diagnostics")})
         if self.mixer is not None:
             self._check_mixer(self.mixer)
 

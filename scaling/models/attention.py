@@ -10,34 +10,45 @@ from jax import Array, lax
 from scaling.models.dense import Kernel, dense, product
 from scaling.models.normalization import Normalization
 from scaling.models.positions import rotate
+from scaling.models.softplus import queries_and_keys, softplus_weights
 
 BLOCK, MOST_BLOCKS = 32, 2  # positions a block of queries holds at least, blocks at most: measured on CPU
 
 
-def causal_attention(q_GxSxE: Array, k_GxSxE: Array, v_GxSxE: Array, begins_GxS: Array | None = None) -> Array:
+def causal_attention(
+    q_GxSxE: Array, k_GxSxE: Array, v_GxSxE: Array, begins_GxS: Array | None = None, kind: str = "softmax",
+) -> Array:
     """softmax(q kᵀ / √E + causal mask) v; softmax in at least float32. With `begins`, from that key on only.
 
+    `kind` lssa or lssar: the weights of scaling/models/softplus.py in place of softmax, q and k over their lengths.
     Block by block of queries, each against the keys up to its own end: the rest of S × S is never computed.
     """
     positions, head_width = q_GxSxE.shape[1:]
-    q_GxSxE = q_GxSxE * head_width**-0.5
+    if kind == "softmax":
+        q_GxSxE = q_GxSxE * head_width**-0.5
+    else:
+        q_GxSxE, k_GxSxE = queries_and_keys(q_GxSxE, k_GxSxE)
     size = max(BLOCK, -(-positions // MOST_BLOCKS))
     blocks = [_block(q_GxSxE[:, start:start + size], k_GxSxE[:, :start + size], v_GxSxE[:, :start + size],
-                     None if begins_GxS is None else begins_GxS[:, start:start + size])
+                     None if begins_GxS is None else begins_GxS[:, start:start + size], kind)
               for start in range(0, positions, size)]
     return jnp.concatenate(blocks, axis=1)
 
 
-def _block(q_GxQxE: Array, k_GxKxE: Array, v_GxKxE: Array, begins_GxQ: Array | None) -> Array:
+def _block(q_GxQxE: Array, k_GxKxE: Array, v_GxKxE: Array, begins_GxQ: Array | None, kind: str) -> Array:
     """Attention of the last Q of K positions. The sum of the weights divides Q × E products, not Q × K weights."""
     dtype = jnp.promote_types(q_GxQxE.dtype, jnp.float32)
     queries, keys = q_GxQxE.shape[1], k_GxKxE.shape[1]
     mask_GxQxK = jnp.tril(jnp.ones((1, queries, keys), bool), keys - queries)
     if begins_GxQ is not None:  # on CPU cheaper than to compare whose documents they are: measured
         mask_GxQxK &= jnp.arange(keys, dtype=begins_GxQ.dtype)[None, None, :] >= begins_GxQ[:, :, None]
-    logits_GxQxK = jnp.where(mask_GxQxK, _scores(q_GxQxE, k_GxKxE).astype(dtype), jnp.finfo(dtype).min)
-    weights_GxQxK = jnp.exp(logits_GxQxK - lax.stop_gradient(jnp.max(logits_GxQxK, axis=-1, keepdims=True)))
-    total_GxQx1 = jnp.sum(weights_GxQxK, axis=-1, keepdims=True)
+    scores_GxQxK = _scores(q_GxQxE, k_GxKxE).astype(dtype)
+    if kind == "softmax":
+        logits_GxQxK = jnp.where(mask_GxQxK, scores_GxQxK, jnp.finfo(dtype).min)
+        weights_GxQxK = jnp.exp(logits_GxQxK - lax.stop_gradient(jnp.max(logits_GxQxK, axis=-1, keepdims=True)))
+        total_GxQx1 = jnp.sum(weights_GxQxK, axis=-1, keepdims=True)
+    else:
+        weights_GxQxK, total_GxQx1 = softplus_weights(scores_GxQxK, mask_GxQxK, reweighted=kind == "lssar")
     return (_mix(weights_GxQxK.astype(v_GxKxE.dtype), v_GxKxE) / total_GxQx1).astype(v_GxKxE.dtype)
 
 
@@ -75,14 +86,19 @@ class Attention(nn.Module):
     """Self-attention on flattened tokens; positions say how N splits into batch × sequence.
 
     qk-norm: one normalization of the model's kind for queries and one for keys, over a head's width, scale shared by
-    all heads (Wortsman et al. 2023, arXiv 2309.14322).
+    all heads (Wortsman et al. 2023, arXiv 2309.14322). `logit_scale`: factor of the logits beside 1/√E, which lssa and
+    lssar do not see. `features`: width of the residual stream, which `centred` keeps at mean zero.
     """
 
+    kind: str
     heads: int
+    features: int
     sequence: int
     rotary: bool
     qk_norm: str | None
+    centred: bool
     output_scale: float
+    logit_scale: float
     dtype: jnp.dtype
 
     @nn.compact
@@ -98,7 +114,13 @@ class Attention(nn.Module):
             k_GxSxE = Normalization(self.qk_norm, self.dtype, name="key_norm")(k_GxSxE)
         if self.rotary:
             q_GxSxE, k_GxSxE = rotate(q_GxSxE), rotate(k_GxSxE)
+        q_GxSxE = q_GxSxE * self.logit_scale
         begins_GxS = None if begins_BxS is None else jnp.repeat(begins_BxS, self.heads, axis=0)
-        y_GxSxE = causal_attention(q_GxSxE, k_GxSxE, v_GxSxE, begins_GxS)
+        y_GxSxE = self.attend(q_GxSxE, k_GxSxE, v_GxSxE, begins_GxS)
         y_BxSxHxE = y_GxSxE.reshape(batch, self.heads, self.sequence, head_width).transpose(0, 2, 1, 3)
-        return dense(y_BxSxHxE.reshape(tokens, width), width, self.dtype, "output", self.output_scale)
+        return dense(y_BxSxHxE.reshape(tokens, width), self.features, self.dtype, "output", self.output_scale,
+                     self.centred)
+
+    def attend(self, q_GxSxE: Array, k_GxSxE: Array, v_GxSxE: Array, begins_GxS: Array | None) -> Array:
+        """Attention of queries and keys as they act: a method, so that diagnostics can see them."""
+        return causal_attention(q_GxSxE, k_GxSxE, v_GxSxE, begins_GxS, self.kind)

@@ -35,19 +35,28 @@ product.defvjp(_forward, _backward)
 
 
 class Kernel(nn.Module):
-    """A kernel of shape [inputs, features] in `dtype`, ~ Normal(0, scale² / inputs), stored in at least float32."""
+    """A kernel of shape [inputs, features] in `dtype`, ~ Normal(0, scale² / inputs), stored in at least float32.
+
+    `centred`: less the mean of each row, on every call, so that outputs have mean zero (2305.14858).
+    """
 
     features: int
     dtype: jnp.dtype
     scale: float = 1.0
+    centred: bool = False
 
     @nn.compact
     def __call__(self, inputs: int) -> Array:
         init = nn.initializers.variance_scaling(self.scale**2, "fan_in", "normal")
         param_dtype = jnp.promote_types(self.dtype, jnp.float32)
-        return self.param("kernel", init, (inputs, self.features), param_dtype).astype(self.dtype)
+        kernel_IxO = self.param("kernel", init, (inputs, self.features), param_dtype)
+        if self.centred:
+            kernel_IxO = kernel_IxO - jnp.mean(kernel_IxO, axis=-1, keepdims=True)
+        return kernel_IxO.astype(self.dtype)
 
 
-def dense(x_NxI: Array, features: int, dtype: jnp.dtype, name: str, scale: float = 1.0) -> Array:
+def dense(
+    x_NxI: Array, features: int, dtype: jnp.dtype, name: str, scale: float = 1.0, centred: bool = False,
+) -> Array:
     """x @ kernel, no bias; to be called within a compact module, whose parameter `name`/kernel it is."""
-    return product(x_NxI.astype(dtype), Kernel(features, dtype, scale, name=name)(x_NxI.shape[-1]))
+    return product(x_NxI.astype(dtype), Kernel(features, dtype, scale, centred, name=name)(x_NxI.shape[-1]))

@@ -16,10 +16,15 @@ def relu2(x: Array) -> Array:
 
 
 class FeedForward(nn.Module):
-    """down(act(up x)), or down(silu(gate x) ⊙ up x) for swiglu (Shazeer 2020, arXiv 2002.05202)."""
+    """down(act(up x)), or down(silu(gate x) ⊙ up x) for swiglu (Shazeer 2020, arXiv 2002.05202).
+
+    `features`: width of the residual stream, which `centred` keeps at mean zero.
+    """
 
     hidden: int
+    features: int
     activation: str
+    centred: bool
     output_scale: float
     dtype: jnp.dtype
 
@@ -30,4 +35,4 @@ class FeedForward(nn.Module):
             act_NxF = jax.nn.silu(dense(x_NxD, self.hidden, self.dtype, "gate")) * up_NxF
         else:
             act_NxF = {"gelu": jax.nn.gelu, "relu2": relu2}[self.activation](up_NxF)
-        return dense(act_NxF, x_NxD.shape[-1], self.dtype, "down", self.output_scale)
+        return dense(act_NxF, self.features, self.dtype, "down", self.output_scale, self.centred)

@@ -138,9 +138,14 @@ class PackRun:
         """Host states of the runs onto their lanes."""
         return self.trainer.put(self._lanes(states_R))
 
-    def measure(self, state: TrainState) -> Measured:
-        """Held-out losses and counters of the lanes that hold a run; see `PackTrainer.measure`."""
-        return self.trainer.measure(state, self.live_W, self.hyper)
+    def measure(self, state: TrainState, step: int) -> Measured:
+        """Held-out losses, counters and diagnostics after `step` of the lanes that hold a run; see
+        `PackTrainer.measure`.
+        """
+        following = None
+        if self.trainer.program.diagnostics is not None:
+            following = self._lanes([table.following(step, self.dtype) for table in self.job.tables])
+        return self.trainer.measure(state, self.live_W, self.hyper, following)
 
     def host_states(self, state: TrainState, run_ids: Sequence[str]) -> TrainState:
         """States of the named runs, host arrays [R, ...]."""
@@ -175,7 +180,8 @@ class PackRun:
         """Bring a snapshot to the host; waits for the devices."""
         taken = jax.tree.map(lambda leaf: np.asarray(leaf)[self.places_R], measured)
         shares = taken.shares._asdict() if taken.shares else {}
-        return Snapshot(step, taken.losses_KxM, tuple(taken.metrics), taken.diverged_at, shares)
+        diagnostics = taken.diagnostics or {}
+        return Snapshot(step, taken.losses_KxM, tuple(taken.metrics), taken.diverged_at, shares, diagnostics)
 
 
 def replay_pack(trainer: PackTrainer, job: PackJob, hooks: Hooks) -> None:
@@ -226,7 +232,7 @@ def train_pack(
     if found:
         end(hooks.stopped(step))
     else:
-        pending.append((0, pack.measure(state)))
+        pending.append((0, pack.measure(state, 0)))
     last_checkpoint = time.monotonic()
     for stop in sorted({*job.evaluations, *job.saves} - set(range(step + 1))):
         while step < stop:
@@ -235,7 +241,7 @@ def train_pack(
             drain()  # while the devices work on the chunk just sent
             hooks.progress(first, step)
             if step == stop and stop in job.evaluations:
-                pending.append((stop, pack.measure(state)))
+                pending.append((stop, pack.measure(state, stop)))
                 state = trainer.fresh_metrics(state)
             if step == stop and stop in job.saves:
                 hooks.save_states(stop, list(job.saves[stop]), pack.host_states(state, job.saves[stop]))

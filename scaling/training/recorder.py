@@ -23,6 +23,7 @@ class Snapshot:
     metrics_R: tuple[np.ndarray, ...]  # sums of `Metrics` since the last snapshot, in its order
     diverged_at_R: np.ndarray
     shares: Mapping[str, np.ndarray]  # of an online mixer: a quantity's name to [R, K]; else empty
+    diagnostics: Mapping[str, np.ndarray]  # of a program with diagnostics: a quantity's name to [R]; else empty
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +78,8 @@ class Recorder:
             for name, values_RxK in snapshot.shares.items():
                 for domain, value in zip(self.domains, values_RxK[index].tolist(), strict=True):
                     self._diagnose(fact, snapshot, f"{name}.{domain}", float(value))
+            for name, value_R in snapshot.diagnostics.items():
+                self._diagnose(fact, snapshot, name, float(value_R[index]))
 
     def _diagnose(self, fact: RunFacts, snapshot: Snapshot, name: str, value: float) -> None:
         self._diagnostics.append({"run_id": fact.run_id, "step": snapshot.step, "name": name, "value": value})

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 from jax import Array
 
 from scaling.config import Run
+from scaling.models.running_norms import Training
 from scaling.models.transformer import Transformer
-from scaling.optimizers.build import OptimizerValues, build
+from scaling.optimizers.build import OptimizerValues, blank_values, build, evaluation_params
 from scaling.training.mixing import blank_inputs, initial_mixing
 
-INIT, DATA = 0, 1  # purposes folded into a run's key
+INIT, DATA, CURVATURE = 0, 1, 2  # purposes folded into a run's key
 Values = Any  # a numpy array on the host, a jax array on devices
 
 
@@ -74,9 +75,9 @@ class TrainState(NamedTuple):
     mixing: Any = ()  # MixingState of a program with a mixer
 
 
-def model_of(program: Run, vocabulary: int) -> Transformer:
-    """The Flax module of a program."""
-    return Transformer(program.model, vocabulary, jnp.dtype(program.training.dtype))
+def model_of(program: Run, vocabulary: int, training: Training = None) -> Transformer:
+    """The Flax module of a program; `training`: the mesh axes that share a batch, None in an evaluation."""
+    return Transformer(program.model, vocabulary, jnp.dtype(program.training.dtype), training)
 
 
 def initial_state(program: Run, vocabulary: int, seed: Array, inputs: Any = None) -> TrainState:
@@ -91,17 +92,23 @@ def initial_state(program: Run, vocabulary: int, seed: Array, inputs: Any = None
 
 
 def branch_state(program: Run, parent: TrainState, reset_optimizer: bool, inputs: Any) -> TrainState:
-    """The parent's parameters, its optimizer state or a fresh one, counters at zero, a fresh mixer."""
-    optimizer = initial_optimizer_state(program, parent.params) if reset_optimizer else parent.optimizer
-    state = TrainState(parent.params, optimizer, jnp.int32(0), jnp.int32(-1),
+    """The parent's parameters with its optimizer's state, or those that it is evaluated at with a fresh optimizer;
+    counters at zero, a fresh mixer.
+    """
+    params, optimizer = parent.params, parent.optimizer
+    if reset_optimizer:
+        params = evaluation_params(optimizer, params)
+        optimizer = initial_optimizer_state(program, params)
+    state = TrainState(params, optimizer, jnp.int32(0), jnp.int32(-1),
                        zero_metrics(program))
-    return _with_mixing(program, state, inputs, parent.params)
+    return _with_mixing(program, state, inputs, params)
 
 
 def referred_state(program: Run, vocabulary: int, seed: Array, inputs: Any, reference: TrainState) -> TrainState:
     """A fresh state whose mixer measures against a reference."""
     state = initial_state(program, vocabulary, seed, inputs)
-    return state._replace(mixing=state.mixing._replace(companion=reference.params))
+    return state._replace(mixing=state.mixing._replace(companion=evaluation_params(
+        reference.optimizer, reference.params)))
 
 
 def _with_mixing(program: Run, state: TrainState, inputs: Any, params: Any) -> TrainState:
@@ -114,5 +121,4 @@ def _with_mixing(program: Run, state: TrainState, inputs: Any, params: Any) -> T
 
 def initial_optimizer_state(program: Run, params: Any) -> Any:
     """Optimizer state of `params`; it does not depend on the optimizer's values."""
-    nothing = jnp.zeros(())
-    return build(program.optimizer, OptimizerValues(*(nothing for _ in OptimizerValues._fields)), nothing).init(params)
+    return build(program.optimizer, blank_values(program.optimizer), jnp.zeros(()), program.model).init(params)

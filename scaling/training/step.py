@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,19 +11,23 @@ from jax import Array, lax
 
 from scaling.config import Run
 from scaling.data.batches import Tokens, batch, packed_batch
-from scaling.optimizers.build import build
+from scaling.model import RUNNING_NORMS
+from scaling.models.running import split
 from scaling.training.losses import DATA_AXIS, Batch, accumulated, token_losses
 from scaling.training.mixing import mixer_of, whole_windows
 from scaling.training.packed import packed_gradients
 from scaling.training.state import DATA, Hyperparameters, Tables, TrainState, model_of
-from scaling.training.weighed import Step, weighed_gradients
+from scaling.training.updating import Step, optimizer_updates
+from scaling.training.weighed import weighed_gradients
 
 LARGE, PARTS = 2**18, 4  # bytes of hidden activations that a CPU is better given in so many parts: measured
 
 
-def loss_fn(program: Run, vocabulary: int, params: Any, tokens_BxT: Array, z_loss: Array) -> tuple[Array, Array]:
+def loss_fn(
+    program: Run, vocabulary: int, axes: tuple[str, ...], params: Any, tokens_BxT: Array, z_loss: Array,
+) -> tuple[Array, Array]:
     """(objective, cross-entropy), means over tokens; the objective adds z_loss · log²Z (2204.02311); T = S + 1."""
-    logits_NxV: Any = model_of(program, vocabulary).apply({"params": params}, tokens_BxT[:, :-1])
+    logits_NxV: Any = model_of(program, vocabulary, axes).apply({"params": params}, tokens_BxT[:, :-1])
     loss_N, log_z_N = token_losses(logits_NxV, tokens_BxT[:, 1:].reshape(-1))
     loss = jnp.mean(loss_N)
     return loss + z_loss * jnp.mean(jnp.square(log_z_N)), loss
@@ -31,21 +35,26 @@ def loss_fn(program: Run, vocabulary: int, params: Any, tokens_BxT: Array, z_los
 
 def microbatches(program: Run, data_shards: int, backend: str) -> int:
     """Into how many parts a device takes its share of a batch: as many as asked for, or on CPU up to PARTS times more,
-    so that activations stay in its caches (a tenth of the time from width 32 up). The mean is the same.
+    so that activations stay in its caches (a tenth of the time from width 32 up). The mean is the same, except for
+    norms of batch statistics, which take as many as asked for.
     """
     asked = program.training.accumulation
     windows = program.data.batch // data_shards // asked
     hidden = windows * program.data.sequence * program.model.hidden * jnp.dtype(program.training.dtype).itemsize
-    if backend != "cpu" or hidden < LARGE:
+    if backend != "cpu" or hidden < LARGE or program.model.norm in RUNNING_NORMS:
         return asked
     return asked * max(parts for parts in range(1, PARTS + 1) if windows % parts == 0)
 
 
-def gradients(program: Run, vocabulary: int, params: Any, tokens_AxBxT: Array, z_loss: Array) -> tuple[Any, Array]:
-    """Gradient of the objective and cross-entropy, averaged over A microbatches of equal size."""
-    grad_fn = jax.grad(loss_fn, argnums=2, has_aux=True)
-    sums = accumulated(lambda tokens_BxT: grad_fn(program, vocabulary, params, tokens_BxT, z_loss), (params, z_loss),
-                       tokens_AxBxT)
+def gradients(
+    program: Run, vocabulary: int, axes: tuple[str, ...], params: Any, tokens_AxBxT: Array, z_loss: Array,
+) -> tuple[Any, Array]:
+    """Gradient of the objective and cross-entropy, averaged over A microbatches of equal size; `axes` of the mesh share
+    the batch.
+    """
+    grad_fn = jax.grad(loss_fn, argnums=3, has_aux=True)
+    sums = accumulated(lambda tokens_BxT: grad_fn(program, vocabulary, axes, params, tokens_BxT, z_loss),
+                       (params, z_loss), tokens_AxBxT)
     return sums if len(tokens_AxBxT) == 1 else jax.tree.map(lambda x: x / len(tokens_AxBxT), sums)
 
 
@@ -69,30 +78,41 @@ def draw(
     return Batch(tokens_BxT, domain_B, counts_K, segments_BxT)
 
 
-def train_step(
-    program: Run, vocabulary: int, data_shards: int, hyper: Hyperparameters, at: Tables, tokens: Tokens,
-    held_out_KxMxT: Array | None, state: TrainState,
-) -> TrainState:
-    """One update from one row of the tables; a refused loss or gradient marks the run and changes nothing else."""
-    drawn = draw(program, data_shards, hyper, at, tokens, state)
+class Gradients(NamedTuple):
+    """Gradient and plain cross-entropy of a whole batch, the mixer's state after it, and what a program counts."""
+
+    gradient: Any
+    loss: Array
+    mixing: Any
+    counted: list[Array]
+
+
+def step_gradients(step: Step) -> Gradients:
+    """The gradient of the program's objective on a batch."""
+    program, vocabulary, state, drawn = step.program, step.vocabulary, step.state, step.batch
     mixing = state.mixing
     counted: list[Array] = []
-    parts = microbatches(program, data_shards, jax.default_backend())
+    parts = microbatches(program, step.data_shards, jax.default_backend())
     if drawn.segments_BxT is not None:
-        grads, loss, *counted = packed_gradients(
-            program, vocabulary, data_shards, parts, state.params, drawn.tokens_BxT, drawn.segments_BxT, hyper.z_loss)
+        grads, loss, *counted = packed_gradients(program, vocabulary, step.data_shards, parts, state.params,
+                                                 drawn.tokens_BxT, drawn.segments_BxT, step.hyper.z_loss)
     elif program.mixer is None and program.objective is None:
         tokens_AxBxT = drawn.tokens_BxT.reshape(parts, -1, program.data.sequence + 1)
-        grads, loss = gradients(program, vocabulary, state.params, tokens_AxBxT, hyper.z_loss)
+        axes = (DATA_AXIS,) if step.data_shards > 1 else ()
+        grads, loss = gradients(program, vocabulary, axes, state.params, tokens_AxBxT, step.hyper.z_loss)
     else:
-        grads, loss, mixing, _ = weighed_gradients(
-            Step(program, vocabulary, data_shards, hyper, at, drawn, held_out_KxMxT, state))
-    if data_shards > 1:
+        grads, loss, mixing, _ = weighed_gradients(step)
+    if step.data_shards > 1:
         grads, loss = lax.pmean((grads, loss), DATA_AXIS)
-    norm = optax.tree.norm(grads)
+    return Gradients(grads, loss, mixing, counted)
+
+
+def updated(step: Step, found: Gradients) -> TrainState:
+    """One update; a refused loss or gradient marks the run and changes nothing else."""
+    hyper, state, (grads, loss, mixing, counted) = step.hyper, step.state, found
+    norm = optax.tree.norm(split(grads)[0])
     sound = jnp.isfinite(norm) & (loss <= hyper.diverged_above)
-    updates, optimizer = build(program.optimizer, hyper.optimizer, at.learning_rate_C).update(
-        grads, state.optimizer, state.params)
+    updates, optimizer = optimizer_updates(step, grads, state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)
     params, optimizer, mixing = jax.tree.map(lambda new, old: jnp.where(sound, new, old), (params, optimizer, mixing),
                                              (state.params, state.optimizer, state.mixing))
@@ -100,3 +120,13 @@ def train_step(
     metrics = jax.tree.map(lambda total, value: jnp.where(sound, total + value, total), state.metrics, seen)
     return TrainState(params, optimizer, state.step + sound.astype(jnp.int32), jnp.where(sound, -1, state.step + 1),
                       metrics, mixing)
+
+
+def train_step(
+    program: Run, vocabulary: int, data_shards: int, hyper: Hyperparameters, at: Tables, tokens: Tokens,
+    held_out_KxMxT: Array | None, state: TrainState,
+) -> TrainState:
+    """One update from one row of the tables."""
+    drawn = draw(program, data_shards, hyper, at, tokens, state)
+    step = Step(program, vocabulary, data_shards, hyper, at, drawn, held_out_KxMxT, state)
+    return updated(step, step_gradients(step))

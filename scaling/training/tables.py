@@ -14,7 +14,7 @@ from scaling.data.mixers.build import observation_steps
 from scaling.data.mixers.mixer import MixerValues
 from scaling.duration import LARGEST, Duration
 from scaling.fields import ConfigError, check
-from scaling.optimizers.build import OptimizerValues
+from scaling.optimizers.build import optimizer_values
 from scaling.optimizers.schedules import multipliers
 from scaling.training.mixing import MixingInputs, ObjectiveValues
 from scaling.training.state import Hyperparameters, Tables
@@ -85,9 +85,10 @@ def _log_spaced(steps: int, points: int) -> tuple[int, ...]:
 def learning_rates(run: Run, steps: int, windows: Windows) -> np.ndarray:
     """Learning rate at every update, float64[T]."""
     schedule = run.schedule
-    decay, cooldown = (0 if length is None else in_steps(run, length, windows)
-                       for length in (schedule.decay, schedule.cooldown))
-    return schedule.peak * multipliers(schedule, in_steps(run, schedule.warmup, windows), decay, steps, cooldown)
+    decay, cooldown, onset = (0 if length is None else in_steps(run, length, windows)
+                              for length in (schedule.decay, schedule.cooldown, schedule.onset))
+    warmup = in_steps(run, schedule.warmup, windows)
+    return schedule.peak * multipliers(schedule, warmup, decay, steps, cooldown, onset)
 
 
 class Stream(NamedTuple):
@@ -124,6 +125,13 @@ class RunTables:
         index_C = np.minimum(np.arange(start, start + chunk), start + count - 1)
         return Tables(self.learning_rate_T[index_C].astype(dtype), self.drawn_TxK[index_C], self.counts_TxK[index_C])
 
+    def following(self, step: int, dtype: np.dtype) -> Tables:
+        """Row of the step that follows `step` updates; after the last, one that goes on at the last rate and shares.
+        """
+        last = len(self.learning_rate_T) - 1
+        rate, drawn_K, counts_K = (rows[0] for rows in self.rows(min(step, last), 1, 1, dtype))
+        return Tables(rate, drawn_K if step <= last else drawn_K + counts_K, counts_K)
+
 
 def run_tables(run: Run, windows: Windows, stream: Stream) -> RunTables:
     """Tables of a run whose data go on from `stream`."""
@@ -140,11 +148,8 @@ def _allocation(mixture: tuple, names: tuple[str, ...], steps: int, batch: int, 
 
 def hyperparameters(run: Run, windows: Windows, stream: Stream, dtype: np.dtype) -> Hyperparameters:
     """Values of one run that hold for its whole length, as numpy scalars of the program's arithmetic."""
-    spec = run.optimizer
-    decay = spec.weight_decay if spec.decay_convention == "coupled" else spec.weight_decay / run.schedule.peak
-    clip = np.inf if spec.clip_norm is None else spec.clip_norm
     number = dtype.type
-    values = OptimizerValues(*(number(x) for x in (spec.b1, spec.b2, spec.eps, decay, clip)))
+    values = optimizer_values(run.optimizer, run.schedule.peak, run.model, dtype)
     return Hyperparameters(np.int32(run.training.seed), values, number(run.training.z_loss),
                            number(run.training.diverged_above), window_limits(run, windows),
                            _mixing_inputs(run, stream, dtype), _objective_values(run, windows, dtype))

@@ -19,7 +19,9 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from scaling.config import Run
 from scaling.data.batches import Tokens
-from scaling.data.packed import PackedWindows
+from scaling.data.packed import PackedWindows, predicted
+from scaling.optimizers.build import evaluation_params
+from scaling.training.diagnosing import diagnosed, seen_values, watched
 from scaling.training.losses import DATA_AXIS, token_losses
 from scaling.training.mixing import mixer_of
 from scaling.training.packed import window_means
@@ -104,6 +106,7 @@ class Measured(NamedTuple):
     metrics: Any  # Metrics
     diverged_at: Any
     shares: Any  # Shares of a program with a mixer, else ()
+    diagnostics: Any  # values by name, of a program with diagnostics, else ()
 
 
 class PackTrainer:
@@ -156,11 +159,11 @@ class PackTrainer:
 
     @functools.cached_property
     def _measure(self) -> Any:
-        lane = functools.partial(_measure_lane, self.program, self.vocabulary)
-        run = PartitionSpec(RUN_AXIS)
-        specs = (run, run, run, PartitionSpec(None, DATA_AXIS))
-        out = Measured(PartitionSpec(RUN_AXIS, None, DATA_AXIS), run, run, run)
-        return self._jit(lane, (0, 0, 0, None), specs, out)
+        lane = functools.partial(_measure_lane, self.program, self.vocabulary, self.layout.data)
+        run, same = PartitionSpec(RUN_AXIS), PartitionSpec()
+        specs = (run, run, run, run, PartitionSpec(None, DATA_AXIS), same, same)
+        out = Measured(PartitionSpec(RUN_AXIS, None, DATA_AXIS), run, run, run, run)
+        return self._jit(lane, (0, 0, 0, 0, None, None, None), specs, out)
 
     def initial(self, seed_W: np.ndarray, inputs_W: Any = None) -> TrainState:
         """Fresh states from seeds, and from the inputs of mixers where the program has one."""
@@ -184,12 +187,16 @@ class PackTrainer:
         return int(analysis.argument_size_in_bytes + analysis.temp_size_in_bytes + analysis.output_size_in_bytes
                    - analysis.alias_size_in_bytes)
 
-    def measure(self, state: TrainState, live_W: np.ndarray, hyper: Hyperparameters) -> Measured:
-        """What an evaluation measures, every array with a leading lane axis.
+    def measure(
+        self, state: TrainState, live_W: np.ndarray, hyper: Hyperparameters, following: Tables | None = None
+    ) -> Measured:
+        """What an evaluation measures, every array with a leading lane axis. `following`: of programs with
+        diagnostics, the row of the step that follows.
 
         Lanes with live_W 0 are passed over (loss 0). All are copies, which the next call of `train` leaves alone.
         """
-        return self._measure(state, self.put(live_W), hyper, self.validation)
+        batches = (None, None) if following is None else (self.tokens, self.held_out)
+        return self._measure(state, self.put(live_W), hyper, self.put(following), self.validation, *batches)
 
     def fresh_metrics(self, state: TrainState) -> TrainState:
         """The state with its metrics back at zero."""
@@ -221,13 +228,39 @@ def _train_lane(
 
 
 def _measure_lane(
-    program: Run, vocabulary: int, state: TrainState, live: Array, hyper: Hyperparameters, validation_KxMxT: Any
+    program: Run, vocabulary: int, data_shards: int, state: TrainState, live: Array, hyper: Hyperparameters,
+    following: Tables | None, validation_KxMxT: Any, tokens: Tokens | None, held_out_KxMxT: Array | None,
 ) -> Measured:
-    """Mean cross-entropy a window, [K, M], a training batch or less at a time; and copies of the run's counters."""
+    """Losses of the held-out windows, diagnostics, and copies of the run's counters."""
+    losses_KxM, seen_G = _held_out(program, vocabulary, state, live, validation_KxMxT)
+    diagnostics: Any = ()
+    if program.diagnostics is not None:
+        assert following is not None
+        assert tokens is not None
+        diagnostics = diagnosed(program, vocabulary, data_shards, hyper, following, tokens, held_out_KxMxT, state)
+        if program.diagnostics.activations:
+            diagnostics |= seen_values(seen_G)
+    shares: Any = ()
+    if program.mixer is not None:
+        steps = jnp.maximum(state.step, 1)
+        shares = Shares(mixer_of(program, hyper.mixing).weights(state.mixing.mixer, state.step),
+                        state.mixing.weight_sum_K / steps, jnp.copy(state.mixing.drawn_K))
+    return Measured(losses_KxM, jax.tree.map(jnp.copy, state.metrics), jnp.copy(state.diverged_at), shares,
+                    diagnostics)
+
+
+def _held_out(
+    program: Run, vocabulary: int, state: TrainState, live: Array, validation_KxMxT: Any
+) -> tuple[Array, Any]:
+    """Mean cross-entropy a window, [K, M], a training batch or less at a time; and what G such groups show to the
+    diagnostics that look at them, else ().
+    """
+    params = evaluation_params(state.optimizer, state.params)
+
     def window_losses(windows: Any) -> Array:
         if program.packing is not None:
-            return window_means(program, vocabulary, state.params, *windows)
-        logits_NxV: Any = model_of(program, vocabulary).apply({"params": state.params}, windows[:, :-1])
+            return window_means(program, vocabulary, params, *windows)
+        logits_NxV: Any = model_of(program, vocabulary).apply({"params": params}, windows[:, :-1])
         loss_N, _ = token_losses(logits_NxV, windows[:, 1:].reshape(-1))
         return jnp.mean(loss_N.reshape(windows.shape[0], -1), axis=1)
 
@@ -235,14 +268,18 @@ def _measure_lane(
     group = next(size for size in range(min(program.data.batch, windows), 0, -1) if windows % size == 0)
     grouped = jax.tree.map(lambda x: x.reshape(-1, group, length).astype(jnp.int32), validation_KxMxT)
 
-    def fill(index: Array, losses_GxB: Array) -> Array:
-        return losses_GxB.at[index].set(window_losses(jax.tree.map(lambda x: x[index], grouped)))
+    def one_group(windows: Any) -> tuple[Array, Any]:
+        if program.diagnostics is None or not program.diagnostics.activations:
+            return window_losses(windows), ()
+        counts_N = None if program.packing is None else predicted(windows[1]).reshape(-1)
+        return watched(lambda: window_losses(windows), counts_N)
 
-    zeros_GxB = jnp.zeros((domains * windows // group, group), state.metrics.loss.dtype)
-    losses_KxM = lax.fori_loop(0, live * len(zeros_GxB), fill, zeros_GxB).reshape(domains, windows)
-    shares: Any = ()
-    if program.mixer is not None:
-        steps = jnp.maximum(state.step, 1)
-        shares = Shares(mixer_of(program, hyper.mixing).weights(state.mixing.mixer, state.step),
-                        state.mixing.weight_sum_K / steps, jnp.copy(state.mixing.drawn_K))
-    return Measured(losses_KxM, jax.tree.map(jnp.copy, state.metrics), jnp.copy(state.diverged_at), shares)
+    def fill(index: Array, found_G: Any) -> Any:
+        found = one_group(jax.tree.map(lambda x: x[index], grouped))
+        return jax.tree.map(lambda filled_G, value: filled_G.at[index].set(value), found_G, found)
+
+    groups = domains * windows // group
+    shapes = jax.eval_shape(one_group, jax.tree.map(lambda x: x[0], grouped))
+    zeros_G = jax.tree.map(lambda shape: jnp.zeros((groups, *shape.shape), shape.dtype), shapes)
+    losses_GxB, seen_G = lax.fori_loop(0, live * groups, fill, zeros_G)
+    return losses_GxB.reshape(domains, windows), seen_G

@@ -16,10 +16,11 @@ from jax import Array, lax
 from scaling.config import Run
 from scaling.data.mixers.mixer import Mixer, Observation
 from scaling.data.reweighting import example_weights
-from scaling.optimizers.build import build
-from scaling.training.losses import DATA_AXIS, Batch, token_losses
+from scaling.optimizers.build import evaluation_params
+from scaling.training.losses import DATA_AXIS, token_losses
 from scaling.training.mixing import MixingState, mixer_of
-from scaling.training.state import Hyperparameters, Tables, TrainState, model_of
+from scaling.training.state import Hyperparameters, TrainState, model_of
+from scaling.training.updating import Step, optimizer_updates
 
 
 class Weighed(NamedTuple):
@@ -29,19 +30,6 @@ class Weighed(NamedTuple):
     loss: Array
     mixing: Any
     weights_K: Array | None  # as they acted
-
-
-class Step(NamedTuple):
-    """All that one step weighs by."""
-
-    program: Run
-    vocabulary: int
-    data_shards: int
-    hyper: Hyperparameters
-    at: Tables
-    batch: Batch
-    held_out_KxMxT: Array | None
-    state: TrainState
 
 
 def weighed_gradients(step: Step) -> Weighed:
@@ -61,7 +49,8 @@ def observed(program: Run, vocabulary: int, hyper: Hyperparameters, held_out_KxM
              ) -> TrainState:
     """The state after its mixer has looked at the losses of its held-out windows."""
     mixer = mixer_of(program, hyper.mixing)
-    losses_K = lax.map(lambda tokens_MxT: jnp.mean(_window_losses(program, vocabulary, state.params, tokens_MxT)[0]),
+    params = evaluation_params(state.optimizer, state.params)
+    losses_K = lax.map(lambda tokens_MxT: jnp.mean(_window_losses(program, vocabulary, params, tokens_MxT)[0]),
                        held_out_KxMxT)
     seen = Observation(losses_K, jnp.ones_like(losses_K, jnp.int32), state.step, jnp.full((), jnp.nan, losses_K.dtype))
     updated = mixer.update(state.mixing.mixer, seen)
@@ -196,9 +185,7 @@ def _bilevel(step: Step, mixer: Mixer) -> Weighed:
     (_, (companion_B, _)), descent = _value_and_grad(step, params, weights_K)
     if step.data_shards > 1:
         descent = lax.pmean(descent, DATA_AXIS)
-    values = step.hyper.optimizer
-    updates, optimizer = build(step.program.optimizer, values, step.at.learning_rate_C).update(
-        descent, optimizer, params)
+    updates, optimizer = optimizer_updates(step, descent, optimizer, params)
     outer = jax.grad(lambda p: jnp.mean(_window_losses(step.program, step.vocabulary, p, _held_out_batch(step))[0]))(
         step.state.params)
     penalty = step.hyper.mixing.values.penalty

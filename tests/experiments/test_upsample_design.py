@@ -146,7 +146,7 @@ def test_adamw_without_moments_far_below_its_epsilon_is_plain_descent_to_the_bit
     gradient = {"kernel": gradient["kernel"] * np.float32(scale)}
     run = small_run(**{**PLAIN, "optimizer.clip_norm": None})
     values = OptimizerValues(*np.array([0.0, 0.0, PLAIN_EPS, 0.0, np.inf], np.float32))
-    descent = build(run.optimizer, values, np.float32(run.schedule.peak))
+    descent = build(run.optimizer, values, np.float32(run.schedule.peak), run.model)
     state = descent.init(params)
     for _ in range(3):
         update, state = descent.update(gradient, state, params)

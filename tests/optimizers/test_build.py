@@ -32,11 +32,11 @@ def trajectory(run: Run, params: Any, gradients: list[Any]) -> list[Any]:
 
     @jax.jit
     def update(values: OptimizerValues, rate: Any, gradient: Any, state: Any, params: Any) -> Any:
-        updates, state = build(run.optimizer, values, rate).update(gradient, state, params)
+        updates, state = build(run.optimizer, values, rate, run.model).update(gradient, state, params)
         return optax.apply_updates(params, updates), state
 
     with jax.enable_x64(True):
-        state, found = build(run.optimizer, values, rates_T[0]).init(params), []
+        state, found = build(run.optimizer, values, rates_T[0], run.model).init(params), []
         for rate, gradient in zip(rates_T, gradients, strict=False):
             params, state = update(values, rate, gradient, state, params)
             found.append(jax.tree.map(np.asarray, params))
@@ -111,5 +111,5 @@ def test_the_mask_holds_kernels_of_dense_layers_alone() -> None:
 def test_the_state_is_two_moments_and_a_count_whatever_the_values() -> None:
     params = {"a": {"kernel": jnp.zeros((2, 3))}, "b": {"scale": jnp.zeros(3)}}
     spec: Optimizer = toy_run().optimizer
-    state = build(spec, OptimizerValues(0.9, 0.99, 1e-8, 0.1, np.inf), jnp.float32(0.1)).init(params)
+    state = build(spec, OptimizerValues(0.9, 0.99, 1e-8, 0.1, np.inf), jnp.float32(0.1), None).init(params)
     assert sum(leaf.size for leaf in jax.tree.leaves(state)) == 2 * 9 + 1

@@ -77,7 +77,7 @@ class Trained:
         self.before = packs.random_state(run.program, seed=3)
         table = run_tables(run, windows_of(run), self.stream)
         pack = PackRun(trainer, PackJob([run], [0], [table], windows_of(run), (), {}, [self.before]))
-        self.measured = pack.read(0, pack.measure(pack.start()))
+        self.measured = pack.read(0, pack.measure(pack.start(), 0))
         state = pack.advance(pack.start(), 0, steps)
         self.state: TrainState = jax.tree.map(lambda leaf: np.asarray(leaf)[0], state)
 
