@@ -97,13 +97,23 @@ def refreshed_if(due: Array, refresh: Callable, old: Any, *inputs: Any) -> Any:
             arguments, tuple(batched))
 
         def each(old_B: Any, due_B: Array, *inputs_B: Any) -> Any:
-            return jax.vmap(lambda due, old, *inputs: jax.tree.map(
-                lambda new, kept: jnp.where(due, new, kept), refresh(old, *inputs), old))(due_B, old_B, *inputs_B)
+            def one(run: tuple[Array, Any, tuple]) -> Any:
+                due, old, inputs = run
+                return jax.tree.map(lambda new, kept: jnp.where(due, new, kept), refresh(old, *inputs), old)
+
+            return _over_runs(one, (due_B, old_B, inputs_B))
 
         new_B = refreshed_if(jnp.any(due_B), each, old_B, due_B, *inputs_B)
         return new_B, jax.tree.map(lambda _: True, new_B)
 
     return chosen(due, old, inputs)
+
+
+def _over_runs(function: Callable, runs: Any) -> Any:
+    """One after the other on CPU, where decompositions of a batch on two host devices at once wait for each other for
+    ever (seen with jaxlib 0.10.2); together elsewhere.
+    """
+    return lax.map(function, runs) if jax.default_backend() == "cpu" else jax.vmap(function)(runs)
 
 
 def turned(matrix: Array, rows_first: bool) -> Array:
