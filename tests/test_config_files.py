@@ -12,7 +12,7 @@ from scaling.config import run_from
 from scaling.sweeps.plan import groups
 from scaling.sweeps.sweep import Stage, Sweep
 
-PARTS = ("__init__", "branching", "mixer_rounds")  # what several configurations share
+PARTS = ("__init__", "branching", "mixer_rounds", "optimizer_effects")  # what several configurations share
 CONFIGS = sorted(path for path in (Path(__file__).parents[1] / "configs").glob("*.py") if path.stem not in PARTS)
 
 
