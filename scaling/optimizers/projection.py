@@ -16,6 +16,7 @@ import optax
 from jax import Array, lax
 from jax.custom_batching import custom_vmap
 
+from scaling.decompositions import thin_svd
 from scaling.fields import check
 from scaling.optimizers.parts import Mask, decaying, widened
 
@@ -97,23 +98,13 @@ def refreshed_if(due: Array, refresh: Callable, old: Any, *inputs: Any) -> Any:
             arguments, tuple(batched))
 
         def each(old_B: Any, due_B: Array, *inputs_B: Any) -> Any:
-            def one(run: tuple[Array, Any, tuple]) -> Any:
-                due, old, inputs = run
-                return jax.tree.map(lambda new, kept: jnp.where(due, new, kept), refresh(old, *inputs), old)
-
-            return _over_runs(one, (due_B, old_B, inputs_B))
+            return jax.vmap(lambda due, old, *inputs: jax.tree.map(
+                lambda new, kept: jnp.where(due, new, kept), refresh(old, *inputs), old))(due_B, old_B, *inputs_B)
 
         new_B = refreshed_if(jnp.any(due_B), each, old_B, due_B, *inputs_B)
         return new_B, jax.tree.map(lambda _: True, new_B)
 
     return chosen(due, old, inputs)
-
-
-def _over_runs(function: Callable, runs: Any) -> Any:
-    """One after the other on CPU, where decompositions of a batch on two host devices at once wait for each other for
-    ever (seen with jaxlib 0.10.2); together elsewhere.
-    """
-    return lax.map(function, runs) if jax.default_backend() == "cpu" else jax.vmap(function)(runs)
 
 
 def turned(matrix: Array, rows_first: bool) -> Array:
@@ -131,7 +122,7 @@ def short_is_rows(matrix_MxN: Array) -> bool:
 def singular_vectors(rows_first: bool, old_SxR: Array, matrix_MxN: Array) -> Array:
     """The leading ones of a side, as many as before. By SVD, since in float32 eigenvectors of the Gram matrix, though
     30 times cheaper, are lost below σ_max / 1000, where Adam makes them as large as the others."""
-    left, _, right = jnp.linalg.svd(matrix_MxN, full_matrices=False)
+    left, _, right = thin_svd(matrix_MxN)
     return (left if rows_first else right.T)[:, :old_SxR.shape[1]]
 
 

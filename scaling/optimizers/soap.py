@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from scaling.decompositions import full_svd, orthonormal
 from scaling.optimizers.parts import Mask
 from scaling.optimizers.projection import Scalar, adam_direction, average, by_matrix, descent, refreshed_if
 
@@ -30,7 +31,7 @@ class SoapState(NamedTuple):
 def _eigenbases(old: Rotated, gradient_MxN: Array) -> Rotated:
     """Eigenvectors of gg' and g'g, by falling eigenvalue. As singular vectors of g: eigh would leave the basis of the
     longer side's null space to rounding, and with it the steps after."""
-    left_MxM, _, right_NxN = jnp.linalg.svd(gradient_MxN, full_matrices=True)
+    left_MxM, _, right_NxN = full_svd(gradient_MxN)
     return old._replace(left_MxM=left_MxM, right_NxN=right_NxN.T)
 
 
@@ -38,7 +39,7 @@ def _power_iteration(matrix: Array, basis: Array) -> tuple[Array, Array]:
     """The basis after one step towards the eigenvectors, and the order of estimated eigenvalues that it is in."""
     moved = matrix @ basis
     order = jnp.argsort(jnp.sum(basis * moved, axis=0), descending=True)
-    return jnp.linalg.qr(moved[:, order])[0], order
+    return orthonormal(moved[:, order]), order
 
 
 def _iterated(old: Rotated, rows_MxM: Array, columns_NxN: Array) -> Rotated:

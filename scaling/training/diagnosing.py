@@ -15,6 +15,7 @@ from jax import Array, lax
 
 from scaling.config import Run
 from scaling.data.batches import Tokens
+from scaling.decompositions import singular_values
 from scaling.models.attention import Attention
 from scaling.training.losses import DATA_AXIS
 from scaling.training.state import Hyperparameters, Tables, TrainState, initial_state
@@ -79,7 +80,7 @@ def spectra(params: Any, count: int) -> dict[str, Array]:
     if count == 0:
         return {}
     matrices = {path: p for path, p in by_path(params).items() if p.ndim == 2}
-    values = {path: jnp.linalg.svd(p, compute_uv=False)[:count] for path, p in matrices.items()}
+    values = {path: singular_values(p)[:count] for path, p in matrices.items()}
     return {f"singular_value_{i + 1}.{path}": s for path, values_I in values.items() for i, s in enumerate(values_I)}
 
 
