@@ -68,6 +68,11 @@ def scores(times: StudyTimes) -> np.ndarray:
 
 def score_draws(times: StudyTimes, draws: int, seed: int) -> np.ndarray:
     """Scores of bootstrap draws, [B, S]: studies drawn with replacement within each submission and workload."""
+    return integrated(counted(times, drawn_times(times, draws, seed)))
+
+
+def drawn_times(times: StudyTimes, draws: int, seed: int) -> np.ndarray:
+    """Seconds of bootstrap draws, [B, S, W, K]: those of as many studies as were run, nan beside them."""
     rng = np.random.default_rng(seed)
     seconds_SxWxK = times.seconds_SxWxK
     run_SxWxK = ~np.isnan(seconds_SxWxK)
@@ -77,7 +82,7 @@ def score_draws(times: StudyTimes, draws: int, seed: int) -> np.ndarray:
     drawn_BxSxWxK = (rng.random((draws, *seconds_SxWxK.shape)) * count_SxWx1).astype(int)
     taken_BxSxWxK = np.take_along_axis(seconds_SxWxK[None], drawn_BxSxWxK, axis=3)
     keep_SxWxK = np.arange(seconds_SxWxK.shape[2]) < count_SxWx1
-    return integrated(counted(times, np.where(keep_SxWxK, taken_BxSxWxK, np.nan)))
+    return np.where(keep_SxWxK, taken_BxSxWxK, np.nan)
 
 
 def counted(times: StudyTimes, seconds_xSxWxK: np.ndarray) -> np.ndarray:
@@ -85,7 +90,7 @@ def counted(times: StudyTimes, seconds_xSxWxK: np.ndarray) -> np.ndarray:
 
     Medians over studies, `relative`, and inf where a variant of the workload is inf.
     """
-    ratio_xSxW = relative(_median(seconds_xSxWxK))
+    ratio_xSxW = relative(median(seconds_xSxWxK))
     failed_xSxW = np.isinf(ratio_xSxW)
     for variant, base in enumerate(times.base_W):
         if variant != base:
@@ -93,7 +98,7 @@ def counted(times: StudyTimes, seconds_xSxWxK: np.ndarray) -> np.ndarray:
     return np.where(failed_xSxW, np.inf, ratio_xSxW)[..., np.unique(times.base_W)]
 
 
-def _median(seconds_xK: np.ndarray) -> np.ndarray:
+def median(seconds_xK: np.ndarray) -> np.ndarray:
     """Median over the studies that were run; inf between two of which one is inf, and where none was run."""
     filled_xK = np.sort(np.where(np.isnan(seconds_xK), np.inf, seconds_xK), axis=-1)
     count_x1 = (~np.isnan(seconds_xK)).sum(axis=-1, keepdims=True)

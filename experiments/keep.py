@@ -1,7 +1,8 @@
 """Keep the outcome of a finished study: its tables, figures, report and claims, small enough to commit.
 
 python -m experiments.keep --workdir=runs/cmr --out=results/cmr
-python -m experiments.ledger afterwards writes results/README.md from all that is kept.
+python -m experiments.ledger afterwards writes results/README.md from all that is kept. A study of very many runs may
+define `kept(name, table)`: the part of a table that it is to be analysed from.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ def keep(workdir: Path, out: Path) -> list[Path]:
     record, findings = _json(workdir / "experiment.json"), _json(workdir / "fits.json")
     check(bool(findings.get("claims")), "--workdir", str(workdir), "a study that tests claims", "analyse it first")
     shutil.rmtree(out, ignore_errors=True)
-    written = [_table(workdir, out, name) for name in TABLES]
+    kept = getattr(runtime.study_modules(record["study"])[0], "kept", lambda name, table: table)
+    written = [_table(workdir, out, name, kept) for name in TABLES]
     claims = pd.DataFrame(findings["claims"]).assign(
         study=record["study"]["name"], command=record["command"], runs=len(runs), flops=runs.flops.sum(),
         device_seconds=runs.wall_seconds.sum(), device=", ".join(sorted(set(runs.device))))
@@ -56,11 +58,12 @@ def _json(path: Path) -> dict:
     return read_json(path) if path.name == "experiment.json" else json.loads(path.read_text())
 
 
-def _table(workdir: Path, out: Path, name: str) -> Path | None:
-    """One table of the store in one file; None where it is empty."""
+def _table(workdir: Path, out: Path, name: str, kept: Callable[[str, pd.DataFrame], pd.DataFrame]) -> Path | None:
+    """What the study keeps of one table of the store, in one file; None where it is empty."""
     table = Store(workdir / "store").read(name)
     if not len(table):
         return None
+    table = kept(name, table)
     table = table.drop(columns=[column for column in MACHINE if column in table]).round(DIGITS)
     path = _write(out / f"{name}.parquet",
                   lambda path: table.to_parquet(path, index=False, compression="zstd", compression_level=19))
