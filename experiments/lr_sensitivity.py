@@ -195,8 +195,8 @@ def _notes(losses: pd.DataFrame, s: Settings) -> list[str]:
             notes.append(f"{arm}: of {len(runs)} runs {diverged} diverged and {worse} ended above the loss before "
                          "training; all count as untrained")
     notes.append("Independent decay has the paper's product of decay and steps, 10, whatever the rate: in runs as "
-                 "short as these it takes the weights away faster than low rates bring them, so that its claims are about "
-                 "this setting; both conventions are one at study.agreeing_rate")
+                 "short as these it takes the weights away faster than low rates bring them, so that its claims are "
+                 "about this setting; both conventions are one at study.agreeing_rate")
     return [*notes, f"Intervals count {len(s.seeds)} seeds (initial weights and order of data), not the held-out "
             "windows, nor the choice of rates: sensitivities are to be compared within one grid of rates.",
             f"{len(CONTRASTS) + 2} claims at {s.level:.0%} each, without correction for their number."]
