@@ -71,25 +71,25 @@ CLAIM = {"statement": "a | b", "source": "Author 2024", "measured": "-0.1", "val
 
 def test_a_study_is_kept_and_stands_in_the_ledger(workdir: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"fits\.json: expected the outcome of a study; run python"):
-        keep(workdir, tmp_path / "results" / "following")
+        keep(workdir, tmp_path / "results" / "cmr")
     record = read_json(workdir / "experiment.json")
     study = tmp_path / "study"
     (study / "figures").mkdir(parents=True)
     (study / "store").symlink_to(workdir / "store")
-    write_json(study / "experiment.json", {**record, "study": {"name": "following"}})
+    write_json(study / "experiment.json", {**record, "study": {"name": "cmr"}})
     (study / "fits.json").write_text(json.dumps({"claims": [CLAIM, {**CLAIM, "verdict": "reproduced"}]}))
     (study / "report.html").write_text("<p>")
     (study / "figures" / "one.png").write_bytes(b"png")
-    written = keep(study, tmp_path / "results" / "following")
+    written = keep(study, tmp_path / "results" / "cmr")
     assert sorted(path.name for path in written) == [
         "claims.csv", "curves.parquet", "diagnostics.parquet", "one.png", "report.html", "runs.parquet"]
-    kept = pd.read_parquet(tmp_path / "results" / "following" / "curves.parquet")
+    kept = pd.read_parquet(tmp_path / "results" / "cmr" / "curves.parquet")
     whole = Store(workdir / "store").read("curves")
     pd.testing.assert_series_equal(kept.loss, whole.loss, atol=5e-7)
     page = ledger(tmp_path / "results")
     assert "2 claims in 1 studies: 1 inconclusive, 1 reproduced." in page
     assert r"| a \| b | Author 2024 | -0.1; -0.1 [-0.2, 0.1] | 6 | **inconclusive** |" in page
-    assert "`python -m experiments.run --config=following.py:full --workdir=runs/following`: 6 runs" in page
+    assert "`python -m experiments.run --config=following.py:full --workdir=runs/cmr`: 6 runs" in page
 
 
 def test_a_ledger_of_nothing_is_refused(tmp_path: Path) -> None:

@@ -174,8 +174,8 @@ def test_windows_of_one_document_train_as_plain_windows(attention: str) -> None:
     tokens_BxT = np.random.default_rng(0).integers(0, packs.VOCABULARY, (4, SEQUENCE + 1)).astype(np.int32)
     ours = jax.jit(packed_gradients, static_argnums=(0, 1, 2, 3))(
         packed.program, packs.VOCABULARY, 1, 2, params, tokens_BxT, np.full_like(tokens_BxT, 3), z_loss)
-    theirs = jax.jit(gradients, static_argnums=(0, 1))(
-        plain.program, packs.VOCABULARY, params, tokens_BxT.reshape(2, 2, -1), z_loss)
+    theirs = jax.jit(gradients, static_argnums=(0, 1, 2))(
+        plain.program, packs.VOCABULARY, (), params, tokens_BxT.reshape(2, 2, -1), z_loss)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-14), ours[:2], theirs)
     assert ours[2] == 1.0
 
