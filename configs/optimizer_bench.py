@@ -3,8 +3,10 @@
 Papers: AlgoPerf (Dahl et al. 2023, arXiv 2306.07179) and its competition (2502.15015); Wen et al. 2025 (2509.02046).
 Command: python -m experiments.run --config=configs/optimizer_bench.py --workdir=runs/optimizer_bench
 (before it, with the same flags: python -m experiments.optimizer_bench_trials)   (:full for an accelerator)
-Expected: 3408 trials of digits (the first workload took 103 s beside other work, most of it compilation) and 1136
-language models; not yet run to its end.
+Expected: on two free cores 4 minutes for 3408 trials of digits, 1 for the times of the language model's programs, 7 for
+1136 language models, most of all of it compilation. Muon and SOAP need about half of AdamW's steps on these workloads;
+how that holds on others, four bases of workloads leave wide open. No default of the self-tuning ruleset but Prodigy's
+reaches a target in so few steps.
 """
 
 from __future__ import annotations

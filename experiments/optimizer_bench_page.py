@@ -24,7 +24,9 @@ def ranking_table(own: Ruleset, against: str) -> pd.DataFrame:
     """Speed-ups and scores with intervals, best first."""
     return pd.DataFrame([{
         "optimizer": row["submission"],
-        f"times as fast as {against}": f"{row['speed_up']:.2f} [{row['low']:.2f}, {row['high']:.2f}]",
+        f"times as fast as {against}": f"{row['speed_up']:.2f}",
+        "on these workloads": f"[{row['here_low']:.2f}, {row['here_high']:.2f}]",
+        "on workloads like these": f"[{row['low']:.2f}, {row['high']:.2f}]",
         "score": f"{row['score']:.3f} [{row['score_low']:.3f}, {row['score_high']:.3f}]",
         "workloads solved": f"{row['workloads']} of {len(own.times.workloads)}",
         "studies at the target": f"{row['reached']} of {row['studies']}",
@@ -104,9 +106,11 @@ def figures(found: Findings) -> dict[str, tuple[bytes, str]]:
     drawn = {
         "speed_ups": (race.speed_ups({unit: each.ranking for unit, each in external.items()}, REFERENCE),
                       f"Speed to the target over {REFERENCE}, geometric mean over {len(own.times.workloads)} "
-                      f"workloads; {level} intervals of resampled studies and workloads. Coloured: 1 lies outside."),
+                      f"workloads; {level} intervals, thick: of resampled studies, for these workloads; thin: of "
+                      "resampled workloads too, for workloads like these. Coloured: 1 lies outside the thick one."),
         "pairs": (race.probabilities(order, own.pairs, "here", "decided_here"),
-                  f"How sure are we that A beats B, in steps, on these workloads? Dots: decided, {level} two-sided."),
+                  "How sure are we that A beats B, in steps, on these workloads? Dots: decided, all together at "
+                  f"{level}."),
         "profiles": (race.profiles(FACTORS, {unit: performance_profile(scored[unit], FACTORS) for unit in units},
                                    score_S, {unit: each.times.submissions for unit, each in external.items()}),
                      "Performance profiles of the external-tuning ruleset, with the score. A base workload whose "
@@ -180,6 +184,6 @@ def method(s: Settings) -> list[str]:
         "this set of submissions.",
         "Speed-ups: geometric mean over workloads of the ratio of times, each within 1/4 and 4; a failure counts as 4 "
         f"times slower than a success. Bootstrap: {s.draws} draws of studies within submission and workload, and of "
-        "base workloads with their variants.",
+        "base workloads with their variants, what these add stretched for their small number.",
         "Made again from the store alone by python -m experiments.report.",
     ]

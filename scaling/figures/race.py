@@ -29,14 +29,18 @@ def profiles(factor_T: np.ndarray, share_SxT: Mapping[str, np.ndarray], score_S:
 
 
 def speed_ups(rankings: Mapping[str, pd.DataFrame], reference: str) -> Figure:
-    """Speed over a reference with its interval (columns submission, speed_up, low, high), a panel a unit of time."""
+    """Speed over a reference (columns submission, speed_up), a panel a unit of time; thick: interval here_low to
+    here_high, by which it is coloured; thin: low to high.
+    """
     figure, axes = panels(len(rankings), width=3.8, height=3.6, share_y=False)
     for axis, (unit, table) in zip(axes, rankings.items(), strict=True):
         place = np.arange(len(table))[::-1]
-        value, low, high = (table[name].to_numpy() for name in ("speed_up", "low", "high"))
-        clear = (low > 1) | (high < 1)
-        axis.hlines(place, low, high, color=np.where(clear, ACCENT, GREY), linewidth=1.4)
-        axis.scatter(value, place, color=np.where(clear, ACCENT, GREY), s=14, zorder=3)
+        value, low, high, here_low, here_high = (
+            table[name].to_numpy() for name in ("speed_up", "low", "high", "here_low", "here_high"))
+        colour = np.where((here_low > 1) | (here_high < 1), ACCENT, GREY)
+        axis.hlines(place, low, high, color=colour, linewidth=0.7)
+        axis.hlines(place, here_low, here_high, color=colour, linewidth=2.4)
+        axis.scatter(value, place, color=colour, s=14, zorder=3)
         axis.axvline(1.0, color=INK, linewidth=0.8)
         axis.set_xscale("log")
         ticks = [tick for tick in (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0, 4.0)

@@ -78,21 +78,13 @@ def step(program: Trial, images: Images, lane: Lane, now: Steps, state: LaneStat
 
 
 def over_lanes(function: Callable, mesh: Mesh, shared: int, **options: Any) -> Any:
-    """`function` of `shared` common arguments and then any number by lane, which are spread over the mesh; compiled.
-
-    On CPU a device takes its lanes one after the other: under vmap batched decompositions (SOAP, 15 lanes) at times
-    never return there (jax 0.10.2).
-    """
+    """`function` of `shared` common arguments and then any number by lane, which are spread over the mesh; compiled."""
     by_lane, same = PartitionSpec(LANES), PartitionSpec()
-
-    def one_by_one(*arguments: Any) -> Any:
-        return lax.map(lambda lane: function(*arguments[:shared], *lane), arguments[shared:])
 
     def over(*arguments: Any) -> Any:
         lanes = len(arguments) - shared
         at_once = jax.vmap(function, in_axes=(None,) * shared + (0,) * lanes)
-        mapped = one_by_one if jax.default_backend() == "cpu" else at_once
-        return jax.shard_map(mapped, mesh=mesh, in_specs=(same,) * shared + (by_lane,) * lanes, out_specs=by_lane,
+        return jax.shard_map(at_once, mesh=mesh, in_specs=(same,) * shared + (by_lane,) * lanes, out_specs=by_lane,
                              check_vma=False)(*arguments)
 
     return jax.jit(over, **options)

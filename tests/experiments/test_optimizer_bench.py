@@ -124,10 +124,12 @@ def test_known_speeds_come_back_in_steps_and_in_device_time(found: Findings) -> 
 
 def test_pairs_of_different_speed_are_decided_and_twins_are_not(found: Findings) -> None:
     table = found.rulesets[EXTERNAL, STEPS].pairs
-    decided = {frozenset(pair): row for *pair, row in zip(table["first"], table["second"], table.decided, strict=True)}
+    decided = {frozenset(pair): row for *pair, row in zip(table["first"], table["second"], table.decided_here,
+                                                                 strict=True)}
     assert len(decided) == 10
     assert not decided[frozenset(("AdamW", "RAdam"))]
     assert sum(decided.values()) == 9
+    assert 1 <= table.decided.sum() < 9, "two bases of workloads tell little of others"
     assert all(SPEED[first] >= SPEED[second] for first, second in zip(table["first"], table["second"], strict=True))
 
 
@@ -135,7 +137,7 @@ def test_claims_say_what_the_store_holds(found: Findings) -> None:
     by_text = {claim.statement: claim for claim in found.claims}
     halves_agree = [claim for text, claim in by_text.items() if text.startswith("Two halves")]
     assert [claim.verdict for claim in halves_agree] == ["reproduced"] * 2
-    assert halves_agree[0].n == 9
+    assert halves_agree[1].n == 9
     fastest = by_text["The fastest optimizer on all workloads, in steps, is one of matrices"]
     assert fastest.verdict == "reproduced"
     assert fastest.value == pytest.approx(1.6, rel=0.05)
@@ -144,16 +146,32 @@ def test_claims_say_what_the_store_holds(found: Findings) -> None:
     assert untuned.value == pytest.approx(1.1 / 0.8, rel=0.1)
 
 
-def test_noise_without_differences_decides_little_and_what_it_decides_is_not_stable() -> None:
-    """Twelve twins: about one pair in twenty is decided on its own workloads, and halves fall out over them."""
-    rng = np.random.default_rng(1)
-    seconds = np.exp(rng.normal(scale=0.3, size=(12, 6, 6)))
-    times = StudyTimes(tuple(map(str, range(12))), tuple(map(str, range(6))), np.arange(6), seconds)
+def twins(effects: float, groups: np.ndarray, seed: int) -> StudyTimes:
+    """Twelve submissions alike but for noise, and for effects of each group of workloads on each of them."""
+    rng = np.random.default_rng(seed)
+    own_SxW = rng.normal(scale=effects, size=(12, groups.max() + 1))[:, groups]
+    seconds = np.exp(own_SxW[:, :, None] + rng.normal(scale=0.3, size=(12, len(groups), 6)))
+    return StudyTimes(tuple(map(str, range(12))), tuple(map(str, range(len(groups)))), groups, seconds)
+
+
+def test_halves_fall_out_over_the_order_of_twins() -> None:
+    times = twins(0.0, np.arange(6), 1)
     table = pairs(speeds(times, 400, 0), 0.95)
     assert len(table) == 66
-    assert table.decided_here.mean() < 0.2
-    assert table.decided.mean() < 0.2
     assert (agreement(times, table) < 0.8).all()
+
+
+@pytest.mark.parametrize(("effects", "column", "most"), [(0.0, "decided_here", 5), (0.3, "decided", 5)])
+def test_twins_are_decided_as_seldom_as_the_level_says(effects: float, column: str, most: int) -> None:
+    """Of 40 tables about 2 may hold a wrong decision; 6 or more come by chance once in 70 times."""
+    wrong = [pairs(speeds(twins(effects, np.arange(8) // 2, seed), 200, 0), 0.95)[column].any() for seed in range(40)]
+    assert sum(wrong) <= most
+
+
+def test_effects_of_workloads_are_real_on_these_workloads() -> None:
+    table = pairs(speeds(twins(0.6, np.arange(8) // 2, 0), 200, 0), 0.95)
+    assert table.decided_here.sum() > 10
+    assert table.decided.sum() < table.decided_here.sum() / 4
 
 
 def test_speeds_are_clipped_and_two_failures_tell_nothing() -> None:
@@ -161,7 +179,7 @@ def test_speeds_are_clipped_and_two_failures_tell_nothing() -> None:
     found = speeds(StudyTimes(("a", "b", "c"), ("v", "w"), np.arange(2), seconds), 50, 0)
     np.testing.assert_allclose(np.exp(found.log_SxSxW[0]), [[1, 1], [4, 4], [4, 4]])
     np.testing.assert_allclose(np.exp(found.log_SxSxW[1, 2]), [4, 1])
-    assert speed_up(found, "b", "c", 0.95).value == pytest.approx(2)
+    assert speed_up(found, "b", "c", 0.95)[1].value == pytest.approx(2)
     np.testing.assert_allclose(found.log_SxSxW, -np.swapaxes(found.log_SxSxW, 0, 1))
 
 
