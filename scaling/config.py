@@ -189,6 +189,11 @@ class Run:
         check(self.schedule.peak > 0 or not divides, "schedule.peak", self.schedule.peak,
               "a positive peak with optimizer.decay_convention = 'independent', which divides by it",
               "raise the peak or use 'coupled'")
+        field, low = self.optimizer.momentum_field, self.schedule.low_momentum
+        own = None if field is None else getattr(self.optimizer, field)
+        check(low is None or (own is not None and low <= own), "schedule.low_momentum", low,
+              f"None with {self.optimizer.name}" if own is None else f"at most optimizer.{field} = {own}",
+              "leave it out, or lower it")
         check_weighing(self.mixer, self.objective, self.data.names, self.training.accumulation)
         check_packing(self.packing, self.mixer, self.objective, self.data.names, self.data.sequence)
         check_parametrization(self.model.base, self.optimizer)

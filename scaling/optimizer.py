@@ -118,6 +118,16 @@ class Optimizer:
               "above 0 for schedule_free, which divides by it", "use 0.9")
         self._check_groups()
 
+    @property
+    def momentum_field(self) -> str | None:
+        """The setting that a cycle of momentum moves: `momentum`, else `b1`. None where the method has neither, or, as
+        schedule_free, weighs its averages by it.
+        """
+        takes = SETTINGS[self.name]
+        if self.name == "schedule_free" or not {"momentum", "b1"} & set(takes):
+            return None
+        return "b1" if "momentum" not in takes or self.form == "adam" else "momentum"
+
     def _check_settings(self) -> None:
         """Every setting that the method takes, and no other."""
         takes = SETTINGS[self.name]

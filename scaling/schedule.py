@@ -27,7 +27,8 @@ class Schedule:
     peak, which is held for as long as the run goes on; exponential to `floor` over the last `decay`, 0 steps for not
     yet. A branch that goes on at the level has it as its own peak, `level` 1 and `cooldown` 0.
     one_cycle (Smith & Topin 2017, arXiv 1708.07120): from `level` to the peak over `warmup`, back to `level`, and to
-    `floor` over the last `decay`; 0 steps for straight from the peak to the floor.
+    `floor` over the last `decay`; 0 steps for straight from the peak to the floor. With `low_momentum` the optimizer's
+    momentum goes the other way: from its own down to this at the peak, and back.
     power (Shen et al. 2024, arXiv 2408.13359): the peak up to `onset`, then (t / onset)^`exponent` of it; down to
     `floor` over the last `decay`, 0 steps for not yet.
     table: the share of the peak that acts, as `points` (fraction of the run, share) with straight lines between, or as
@@ -46,6 +47,7 @@ class Schedule:
     exponent: float | None = traced(None)
     points: tuple[tuple[float, float], ...] | None = traced(None)
     values: tuple[float, ...] | None = traced(None)
+    low_momentum: float | None = traced(None)
 
     def __post_init__(self) -> None:
         check(self.peak >= 0 and math.isfinite(self.peak), "schedule.peak", self.peak, "finite and not negative",
@@ -69,6 +71,9 @@ class Schedule:
               "above 0 for infinite, whose decay is exponential", "use a floor such as 0.1")
         check(self.exponent is None or -math.inf < self.exponent < 0, "schedule.exponent", self.exponent,
               "finite and below 0", "use the published -0.51")
+        check(self.low_momentum is None or (self.name == "one_cycle" and 0 <= self.low_momentum < 1),
+              "schedule.low_momentum", self.low_momentum, f"None for {self.name}" if self.name != "one_cycle" else
+              "None or a number in [0, 1)", "use the published 0.85 with one_cycle, or leave it out")
         self._check_table()
 
     def _check_table(self) -> None:

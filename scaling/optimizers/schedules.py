@@ -72,6 +72,19 @@ def _one_cycle(t: np.ndarray, schedule: Schedule, warmup: int, decay: int, steps
     return _between(t, [(0, schedule.level), (warmup, 1.0), *down, (steps, schedule.floor)], schedule.shape)
 
 
+def momenta(schedule: Schedule, own: float, warmup: int, decay: int, steps: int) -> np.ndarray:
+    """Momentum at updates 0 .. T-1, float64[T]: `own`, but of one_cycle with `low_momentum` m against the rate, through
+    (0, own), (W, m), (T-d, own), (T, own), joined as the rate is (Smith 2018, arXiv 1803.09820, has 0.95 and 0.85).
+
+    What corrects an Adam's moments for their start takes the momentum of its step.
+    """
+    if schedule.low_momentum is None:
+        return np.full(steps, own)
+    back = [(steps - decay, own)] if decay else []
+    knots = [(0, own), (warmup, schedule.low_momentum), *back, (steps, own)]
+    return _between(np.arange(steps, dtype=np.float64), knots, schedule.shape)
+
+
 def _table(t: np.ndarray, schedule: Schedule, steps: int) -> np.ndarray:
     if schedule.points is not None:
         return _between(t, [(fraction * steps, share) for fraction, share in schedule.points])

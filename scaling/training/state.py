@@ -36,6 +36,7 @@ class Tables(NamedTuple):
     learning_rate_C: Values
     drawn_CxK: Values  # int32, windows each domain gave before the step
     counts_CxK: Values  # int32, windows it gives at the step; a row sums to the batch
+    momentum_C: Any  # None where the optimizer has none that a schedule could move
 
 
 class Metrics(NamedTuple):

@@ -15,7 +15,7 @@ from scaling.data.mixers.mixer import MixerValues
 from scaling.duration import LARGEST, Duration
 from scaling.fields import ConfigError, check
 from scaling.optimizers.build import optimizer_values
-from scaling.optimizers.schedules import multipliers
+from scaling.optimizers.schedules import momenta, multipliers
 from scaling.training.mixing import MixingInputs, ObjectiveValues
 from scaling.training.state import Hyperparameters, Tables
 
@@ -91,6 +91,16 @@ def learning_rates(run: Run, steps: int, windows: Windows) -> np.ndarray:
     return schedule.peak * multipliers(schedule, warmup, decay, steps, cooldown, onset)
 
 
+def momentum_table(run: Run, steps: int, windows: Windows) -> np.ndarray | None:
+    """Momentum at every update, float64[T]; None where the optimizer has none that a schedule could move."""
+    schedule, field = run.schedule, run.optimizer.momentum_field
+    if field is None:
+        return None
+    warmup, decay = (0 if length is None else in_steps(run, length, windows)
+                     for length in (schedule.warmup, schedule.decay))
+    return momenta(schedule, getattr(run.optimizer, field), warmup, decay, steps)
+
+
 class Stream(NamedTuple):
     """Where a stream of data stands: windows that each domain gave, and its target in 1 / mixing.UNITS of a window."""
 
@@ -112,6 +122,7 @@ class RunTables:
     learning_rate_T: np.ndarray  # float64
     drawn_TxK: np.ndarray
     counts_TxK: np.ndarray
+    momentum_T: np.ndarray | None  # float64
 
     def stream_after(self, step: int) -> Stream:
         """Where the stream stands after `step` >= 1 updates; a branch goes on from there."""
@@ -123,21 +134,25 @@ class RunTables:
     def rows(self, start: int, count: int, chunk: int, dtype: np.dtype) -> Tables:
         """Rows start .. start + count, padded to `chunk` by repetition of the last."""
         index_C = np.minimum(np.arange(start, start + chunk), start + count - 1)
-        return Tables(self.learning_rate_T[index_C].astype(dtype), self.drawn_TxK[index_C], self.counts_TxK[index_C])
+        momentum_C = None if self.momentum_T is None else self.momentum_T[index_C].astype(dtype)
+        return Tables(self.learning_rate_T[index_C].astype(dtype), self.drawn_TxK[index_C], self.counts_TxK[index_C],
+                      momentum_C)
 
     def following(self, step: int, dtype: np.dtype) -> Tables:
         """Row of the step that follows `step` updates; after the last, one that goes on at the last rate and shares.
         """
         last = len(self.learning_rate_T) - 1
-        rate, drawn_K, counts_K = (rows[0] for rows in self.rows(min(step, last), 1, 1, dtype))
-        return Tables(rate, drawn_K if step <= last else drawn_K + counts_K, counts_K)
+        rows = self.rows(min(step, last), 1, 1, dtype)
+        row = Tables(*(None if column is None else column[0] for column in rows))
+        return row if step <= last else row._replace(drawn_CxK=row.drawn_CxK + row.counts_CxK)
 
 
 def run_tables(run: Run, windows: Windows, stream: Stream) -> RunTables:
     """Tables of a run whose data go on from `stream`."""
     steps = horizon(run, windows)
     drawn_TxK, counts_TxK = _allocation(run.data.mixture, run.data.names, steps, run.data.batch, stream)
-    return RunTables(run, stream, learning_rates(run, steps, windows), drawn_TxK, counts_TxK)
+    return RunTables(run, stream, learning_rates(run, steps, windows), drawn_TxK, counts_TxK,
+                     momentum_table(run, steps, windows))
 
 
 @functools.lru_cache(maxsize=128)

@@ -37,7 +37,10 @@ class Step(NamedTuple):
 def optimizer_updates(step: Step, gradient: Any, optimizer: Any, params: Any) -> tuple[Any, Any]:
     """(updates to add to `params`, optimizer state) from the gradient of the whole batch."""
     spec = step.program.optimizer
-    method = build(spec, step.hyper.optimizer, step.at.learning_rate_C, step.program.model)
+    values = step.hyper.optimizer
+    if spec.momentum_field is not None:
+        values = values._replace(**{spec.momentum_field: step.at.momentum_C})
+    method = build(spec, values, step.at.learning_rate_C, step.program.model)
     extra = {"diagonal": functools.partial(diagonal, step)} if spec.name == "sophia" else {}
     return method.update(gradient, optimizer, params, **extra)
 

@@ -99,7 +99,8 @@ def test_the_row_that_follows_goes_on_after_the_last_step() -> None:
     table = run_tables(tiny(), packs.windows(), Stream.start(2))
     for step in range(STEPS):
         row = table.following(step, np.dtype(np.float64))
-        for value, column_T in zip(row, (table.learning_rate_T, table.drawn_TxK, table.counts_TxK), strict=True):
+        columns = table.learning_rate_T, table.drawn_TxK, table.counts_TxK, table.momentum_T
+        for value, column_T in zip(row, columns, strict=True):
             np.testing.assert_array_equal(value, column_T[step])
     after = table.following(STEPS, np.dtype(np.float64))
     assert after.learning_rate_C == table.learning_rate_T[-1]
