@@ -163,17 +163,9 @@ def page(store: Store, found: Findings) -> tuple[Page, dict[str, bytes]]:
     made.heading("Losses against the ratio")
     for name in ("ratio_law", "unseen_ratios", "target_curves"):
         made.figure(*drawn[name])
-    made.heading("What is not identified")
-    made.items(found.not_identified)
-    made.heading("Fits")
-    for size in found.sizes:
-        for name, fit in {**size.ratio_laws, "critical ratio": size.curve.curve}.items():
-            if fit is not None:
-                made.preformatted(f"width {size.width}, {name}\n{fit.summary()}")
-    made.heading("Cost and method")
-    made.table(sharing_table(found))
-    made.table(cost_table(store))
-    made.items(method(s))
+    fits = {f"width {size.width}, {name}": fit.summary() for size in found.sizes
+            for name, fit in {**size.ratio_laws, "critical ratio": size.curve.curve}.items() if fit is not None}
+    made.end(found.not_identified, [sharing_table(found), cost_table(store)], method(s), fits)
     return made, {name: content for name, (content, _) in drawn.items()}
 
 

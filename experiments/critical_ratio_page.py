@@ -125,14 +125,8 @@ def page(store: Store, found: Findings) -> tuple[Page, dict[str, bytes]]:
     made.heading("Claims")
     made.table(pd.DataFrame([{"claim": c.statement, "source": c.source, "measured": c.measured, "n": c.n,
                               "verdict": c.verdict} for c in found.claims]))
-    made.heading("What is not identified")
-    made.items(found.not_identified)
-    made.heading("Fits")
-    for name, fit in found.fits.items():
-        made.preformatted(f"{name}\n{fit.summary()}")
-    made.heading("Cost and method")
-    made.table(cost_table(store))
-    made.items(method(found))
+    made.end(found.not_identified, [cost_table(store)], method(found),
+             {name: fit.summary() for name, fit in found.fits.items()})
     return made, {name: content for name, (content, _) in drawn.items()}
 
 

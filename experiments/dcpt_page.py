@@ -167,15 +167,9 @@ def page(store: Store, found: Findings) -> tuple[Page, dict[str, bytes]]:
     if "cross_domain" in drawn:
         made.figure(*drawn["cross_domain"])
     made.table(found.cross.coefficients.round(4))
-    made.heading("What is not identified")
-    made.items(found.not_identified)
-    made.heading("Fits")
-    for name, fit in {**found.laws, "cross-domain": found.cross.fit}.items():
-        if fit is not None:
-            made.preformatted(f"{name}\n{fit.summary()}")
-    made.heading("Cost and method")
-    made.table(cost_table(store))
-    made.items(method(s))
+    fits = {**found.laws, "cross-domain": found.cross.fit}
+    made.end(found.not_identified, [cost_table(store)], method(s),
+             {name: fit.summary() for name, fit in fits.items() if fit is not None})
     return made, {name: content for name, (content, _) in drawn.items()}
 
 

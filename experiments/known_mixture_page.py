@@ -110,15 +110,8 @@ def page(store: Store, found: Findings) -> tuple[Page, dict[str, bytes]]:
     made.heading("How the mixers were tuned")
     made.table(trials_table(table, s, found.strengths))
     made.table(graph_table(found.graph))
-    made.heading("What is not identified")
-    made.items(found.not_identified)
-    made.heading("Laws")
-    for name, law in found.laws.items():
-        for domain, fit in law.fits.items():
-            made.preformatted(f"{name}, {domain}\n{fit.summary()}")
-    made.heading("Cost and method")
-    made.table(cost_table(store))
-    made.items(method(s))
+    fits = {f"{name}, {domain}": fit.summary() for name, law in found.laws.items() for domain, fit in law.fits.items()}
+    made.end(found.not_identified, [cost_table(store)], method(s), fits)
     return made, {name: content for name, (content, _) in drawn.items()}
 
 

@@ -147,11 +147,7 @@ def page(store: Store, found: Findings) -> tuple[Page, dict[str, bytes]]:
     made.table(claims_table(found.claims))
     made.heading("Momentum of the annealing area")
     made.table(momenta_table(found))
-    made.heading("What is not identified")
-    made.items(found.not_identified)
-    made.heading("Cost and method")
-    made.table(cost_table(store))
-    made.items(method(found))
+    made.end(found.not_identified, [cost_table(store)], method(found))
     return made, {name: content for name, (content, _) in drawn.items()}
 
 

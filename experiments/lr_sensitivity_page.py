@@ -96,11 +96,7 @@ def page(store: Store, found: Findings) -> tuple[Page, dict[str, bytes]]:
     made.table(arms_table(found))
     made.heading("Claims")
     made.table(claims_table(found.claims))
-    made.heading("What is not identified")
-    made.items(found.notes)
-    made.heading("Cost and method")
-    made.table(cost_table(store))
-    made.items(method(found))
+    made.end(found.notes, [cost_table(store)], method(found))
     return made, {name: content for name, (content, _) in drawn.items()}
 
 

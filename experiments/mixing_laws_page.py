@@ -205,15 +205,9 @@ def page(store: Store, found: Findings) -> tuple[Page, dict[str, bytes]]:
     made.table(claims_table(found.claims))
     made.heading("Noise: standard deviation of a loss over seeds, nats/token, by width")
     made.table(noise_table(found))
-    made.heading("What is not identified")
-    made.items(found.not_identified)
-    made.heading("Fits")
-    for method in found.methods.values():
-        for domain, fit in method.fits.items():
-            made.preformatted(f"{method.name}, {domain}\n{fit.summary()}")
-    made.heading("Cost and method")
-    made.table(cost_table(store, found))
-    made.items(method_of(found))
+    fits = {f"{method.name}, {domain}": fit.summary() for method in found.methods.values()
+            for domain, fit in method.fits.items()}
+    made.end(found.not_identified, [cost_table(store, found)], method_of(found), fits)
     return made, {name: content for name, (content, _) in drawn.items()}
 
 

@@ -102,11 +102,7 @@ def page(store: Store, found: Findings) -> tuple[Page, dict[str, bytes]]:
     made.heading("How the mixers were tuned")
     made.table(trials_table(mixers.runs_table(store, s), s, found.strengths))
     made.table(graph_table(found.graph))
-    made.heading("What is not identified")
-    made.items(found.not_identified)
-    made.heading("Cost and method")
-    made.table(cost_table(store))
-    made.items(method(s))
+    made.end(found.not_identified, [cost_table(store)], method(s))
     return made, {name: content for name, (content, _) in drawn.items()}
 
 

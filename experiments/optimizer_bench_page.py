@@ -148,11 +148,7 @@ def page(store: Store, found: Findings) -> tuple[Page, dict[str, bytes]]:
     made.heading("What is drawn")
     made.table(spaces_table(found.settings))
     made.table(found.edges.round(2))
-    made.heading("What is not identified")
-    made.items(found.not_identified)
-    made.heading("Cost and method")
-    made.table(cost_table(store))
-    made.items(method(found.settings))
+    made.end(found.not_identified, [cost_table(store)], method(found.settings))
     return made, {name: content for name, (content, _) in drawn.items()}
 
 

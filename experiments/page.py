@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -49,6 +49,20 @@ class Page:
         text, width = html.escape(caption), int(struct.unpack(">I", png[16:20])[0] * 96 / DPI)
         self._blocks.append(f'<figure><img alt="{text}" width="{width}" src="data:image/png;base64,{source}">'
                             f"<figcaption>{text}</figcaption></figure>")
+
+    def end(self, not_identified: Sequence[str], costs: Sequence[pd.DataFrame], method: Sequence[str],
+            fits: Mapping[str, str] | None = None) -> None:
+        """What the report of a study ends with: what its design cannot tell, its fits in full, cost and method."""
+        self.heading("What is not identified")
+        self.items(not_identified)
+        if fits is not None:
+            self.heading("Fits")
+            for name, text in fits.items():
+                self.preformatted(f"{name}\n{text}")
+        self.heading("Cost and method")
+        for table in costs:
+            self.table(table)
+        self.items(method)
 
     def text(self) -> str:
         """The whole file."""

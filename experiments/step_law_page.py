@@ -120,14 +120,8 @@ def page(store: Store, found: Findings) -> tuple[Page, dict[str, bytes]]:
     made.table(optima_table(found))
     made.heading("Claims")
     made.table(claims_table(found.claims))
-    made.heading("What is not identified")
-    made.items(found.not_identified)
-    made.heading("Fits")
-    for name, fit in found.fits.items():
-        made.preformatted(f"{name}\n{fit.summary()}")
-    made.heading("Cost and method")
-    made.table(cost_table(store))
-    made.items(method(found))
+    made.end(found.not_identified, [cost_table(store)], method(found),
+             {name: fit.summary() for name, fit in found.fits.items()})
     return made, {name: content for name, (content, _) in drawn.items()}
 
 
