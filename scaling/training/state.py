@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -81,15 +82,27 @@ def model_of(program: Run, vocabulary: int, training: Training = None) -> Transf
     return Transformer(program.model, vocabulary, jnp.dtype(program.training.dtype), training)
 
 
-def initial_state(program: Run, vocabulary: int, seed: Array, inputs: Any = None) -> TrainState:
-    """Fresh parameters from the run's seed, fresh optimizer state, step 0; `inputs` of its mixer, None for blank ones.
-    """
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _initial_params(model: Transformer, sequence: int, seed: Array) -> Any:
     key = jax.random.fold_in(jax.random.key(seed), INIT)
-    tokens_1xS = jnp.zeros((1, program.data.sequence), jnp.int32)
-    params = model_of(program, vocabulary).init(key, tokens_1xS)["params"]
+    return model.init(key, jnp.zeros((1, sequence), jnp.int32))["params"]
+
+
+def initial_params(program: Run, vocabulary: int, seed: Any) -> Any:
+    """Fresh parameters from a run's seed: one compiled program a model, whatever else the runs of it are."""
+    return _initial_params(model_of(program, vocabulary), program.data.sequence, seed)
+
+
+def fresh_state(program: Run, params: Any, inputs: Any = None) -> TrainState:
+    """The state at step 0 with these parameters; `inputs` of its mixer, None for blank ones."""
     state = TrainState(params, initial_optimizer_state(program, params), jnp.int32(0), jnp.int32(-1),
                        zero_metrics(program))
     return _with_mixing(program, state, blank_inputs(program) if inputs is None else inputs, params)
+
+
+def initial_state(program: Run, vocabulary: int, seed: Array, inputs: Any = None) -> TrainState:
+    """Fresh parameters from the run's seed, fresh optimizer state, step 0."""
+    return fresh_state(program, initial_params(program, vocabulary, seed), inputs)
 
 
 def branch_state(program: Run, parent: TrainState, reset_optimizer: bool, inputs: Any) -> TrainState:
@@ -98,8 +111,7 @@ def branch_state(program: Run, parent: TrainState, reset_optimizer: bool, inputs
     """
     params, optimizer = parent.params, parent.optimizer
     if reset_optimizer:
-        params = evaluation_params(optimizer, params)
-        optimizer = initial_optimizer_state(program, params)
+        return fresh_state(program, evaluation_params(optimizer, params), inputs)
     state = TrainState(params, optimizer, jnp.int32(0), jnp.int32(-1),
                        zero_metrics(program))
     return _with_mixing(program, state, inputs, params)

@@ -29,7 +29,8 @@ from scaling.training.state import (
     Hyperparameters,
     Tables,
     TrainState,
-    initial_state,
+    fresh_state,
+    initial_params,
     model_of,
 )
 from scaling.training.step import train_step
@@ -138,10 +139,10 @@ class PackTrainer:
         return jax.jit(mapped, **options)
 
     @functools.cached_property
-    def _initial(self) -> Any:
-        lane = functools.partial(initial_state, self.program, self.vocabulary)
+    def _fresh(self) -> Any:
+        lane = functools.partial(fresh_state, self.program)
         run = PartitionSpec(RUN_AXIS)
-        return self._jit(lane, (0, 0), (run, run), run)
+        return self._jit(lane, (0, 0), (run, run), run, donate_argnums=0)
 
     def prepare(self, *lanes: Any) -> None:
         """Compile `train` for its arguments or arrays of their shapes and types; nothing is placed on the devices."""
@@ -167,7 +168,10 @@ class PackTrainer:
 
     def initial(self, seed_W: np.ndarray, inputs_W: Any = None) -> TrainState:
         """Fresh states from seeds, and from the inputs of mixers where the program has one."""
-        return self._initial(self.put(seed_W), inputs_W)
+        params = {seed: jax.device_get(initial_params(self.program, self.vocabulary, np.int32(seed)))
+                  for seed in set(seed_W.tolist())}
+        params_W = jax.tree.map(lambda *leaves: np.stack(leaves), *(params[seed] for seed in seed_W.tolist()))
+        return self._fresh(self.put(params_W), inputs_W)
 
     def train(
         self, state: TrainState, hyper: Hyperparameters, tables: Tables, steps_W: np.ndarray, observe: bool = False
