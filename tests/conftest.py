@@ -1,12 +1,15 @@
 """Settings of every test: rank promotion is an error, as are warnings (pyproject.toml); eight host devices.
 
-What the suite costs is compilation. XLA compiles at its lowest level here, children of tests included, which halves
-that; the code is the same, the last bits of its results are not. `XLA_FLAGS= make test` runs all as it is shipped.
+What the suite costs is compilation, so XLA leaves out what costs most there: its newest code generator everywhere,
+children of tests included, and LLVM's optimizations where networks are trained for a few steps. The programs are the
+same, the last bits of their results are not. `XLA_FLAGS= make test` leaves the first in.
 """
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 
 import jax
 import pytest
@@ -14,9 +17,22 @@ import pytest
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+BRIEF = {"models", "optimizers", "sweeps", "training", "workloads"}  # folders whose programs run for a moment
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Compiled programs are kept with pytest's own cache: the workers of one session compile many of the same."""
     jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("compiled")))
     jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _brief(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No optimizations by LLVM in folders where compiling costs more than computing, but for modules that say
+    OPTIMIZED.
+    """
+    brief = Path(request.module.__file__).parent.name in BRIEF and not getattr(request.module, "OPTIMIZED", False)
+    jax.config.update("jax_disable_most_optimizations", brief)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

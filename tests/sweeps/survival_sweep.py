@@ -38,7 +38,7 @@ from scaling.training.loop import PackRun
 from small_sweeps import assert_same, tables
 
 BRANCH = {"parent.optimizer": "keep", "schedule.name": "linear", "schedule.floor": 0.0, "schedule.warmup": {"steps": 0}}
-AIMED = ("after save state", "before write runs")  # moments that every torture must hit
+AIMED = ("after save state", "before write runs", "after write runs")  # moments that every torture must hit
 LAST = mmap.mmap(-1, 64)  # the last moment of a life, shared with the children
 
 

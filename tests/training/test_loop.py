@@ -24,6 +24,8 @@ from scaling.training.loop import Hooks, PackRun, replay_pack
 from scaling.training.tables import Stream, evaluation_steps, run_tables
 from scaling.training.trainer import Layout, PackTrainer
 
+OPTIMIZED = True  # held-out losses meet the formulas to float32's rounding in the programs that sweeps run
+
 
 def run_with(steps: int = 50, index: int = 1, **changes: Any) -> Run:
     return packs.varied_run(index, **{"training.duration": {"steps": steps}, "evaluation.points": 6, **changes})
