@@ -17,12 +17,13 @@ import pytest
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-BRIEF = {"models", "optimizers", "sweeps", "training", "workloads"}  # folders whose programs run for a moment
+BRIEF = {"models", "optimizers", "training", "workloads"}  # folders whose programs run for a moment
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Compiled programs are kept with pytest's own cache: the workers of one session compile many of the same."""
-    jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("compiled")))
+    """Compiled programs are kept with pytest's own cache: the processes of one session compile many of the same."""
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(config.cache.mkdir("compiled"))
+    jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
     jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 

@@ -12,8 +12,6 @@ from scaling.config import Run
 from scaling.sweeps.workbench import Workbench, cache_folder
 from small_sweeps import base_run, sweep, tables
 
-OPTIMIZED = True  # the last bits are at stake: of the programs that sweeps run
-
 
 def in_float64(run: Run) -> Run:
     return dataclasses.replace(run, training=dataclasses.replace(run.training, dtype="float64"))
