@@ -30,10 +30,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _brief(request: pytest.FixtureRequest) -> Iterator[None]:
-    """No optimizations by LLVM in folders where compiling costs more than computing, but for modules that say
-    OPTIMIZED.
-    """
-    brief = Path(request.module.__file__).parent.name in BRIEF and not getattr(request.module, "OPTIMIZED", False)
-    jax.config.update("jax_disable_most_optimizations", brief)
+    """No optimizations by LLVM where compiling costs more than computing; a module's OPTIMIZED has the last word."""
+    optimized = getattr(request.module, "OPTIMIZED", Path(request.module.__file__).parent.name not in BRIEF)
+    jax.config.update("jax_disable_most_optimizations", not optimized)
     yield
     jax.config.update("jax_disable_most_optimizations", False)

@@ -18,6 +18,7 @@ from scaling.model import Model
 from scaling.optimizers.roles import role_factors
 from scaling.sweeps.workbench import Workbench
 
+OPTIMIZED = False  # the programs of eight widths run for three steps
 WIDTHS = {STANDARD: (16, 64, 256), MUP: (16, 32, 64, 128, 256)}
 
 

@@ -25,7 +25,8 @@ HERE = Path(__file__).parent
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("following")
     write_text(folder / "texts" / "prose")
-    return {**os.environ, "TINY_TEXTS": str(folder / "texts"), "SCALING_CACHE": str(folder / "cache")}
+    return {**os.environ, "TINY_TEXTS": str(folder / "texts"), "SCALING_CACHE": str(folder / "cache"),
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 
 
 def run(environment: dict[str, str], workdir: Path, *arguments: str) -> subprocess.CompletedProcess:

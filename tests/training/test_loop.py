@@ -27,6 +27,12 @@ from scaling.training.trainer import Layout, PackTrainer
 OPTIMIZED = True  # held-out losses meet the formulas to float32's rounding in the programs that sweeps run
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _own_programs() -> None:
+    """None that another file compiled without optimizations."""
+    packs.trainer.cache_clear()
+
+
 def run_with(steps: int = 50, index: int = 1, **changes: Any) -> Run:
     return packs.varied_run(index, **{"training.duration": {"steps": steps}, "evaluation.points": 6, **changes})
 
