@@ -33,7 +33,7 @@ torture: $(VENV)/.installed
 fuzz: $(VENV)/.installed
 	SCALING_FUZZ=full $(BIN)/python -m pytest tests/fuzz --timeout=3600
 
-BENCHMARKS := sweep_throughput sweep_end_to_end overhead scaling_cost early_stopping fitting limits accelerator
+BENCHMARKS := sweep_throughput sweep_end_to_end overhead scaling_cost early_stopping fitting limits diagnostics mixers accelerator
 bench: $(VENV)/.installed
 	@for name in $(BENCHMARKS); do echo "== $$name" && $(BIN)/python -m benchmarks.$$name || exit 1; done
 
