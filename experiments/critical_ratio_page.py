@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.branches import branches
+from experiments.continual import claims_table
 from experiments.critical_ratio import Findings, SizeAnswer
 from experiments.page import Page
 from scaling.figures import mixture
@@ -123,8 +124,7 @@ def page(store: Store, found: Findings) -> tuple[Page, dict[str, bytes]]:
     made.heading("Does the law hold for a size it never saw?")
     made.figure(*drawn["held_out_size"])
     made.heading("Claims")
-    made.table(pd.DataFrame([{"claim": c.statement, "source": c.source, "measured": c.measured, "n": c.n,
-                              "verdict": c.verdict} for c in found.claims]))
+    made.table(claims_table(found.claims))
     made.end(found.not_identified, [cost_table(store)], method(found),
              {name: fit.summary() for name, fit in found.fits.items()})
     return made, {name: content for name, (content, _) in drawn.items()}

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.signal import lfilter
 
 from scaling.laws.law import TableError, read_column
 
@@ -143,8 +144,6 @@ def areas(lr_T: np.ndarray, *, warmup: int, momentum: float = MOMENTUM) -> tuple
         raise ValueError(f"warmup: {warmup} must lie in [0, {len(lr_T)}), the steps of the schedule")
     if not 0 <= momentum < 1:
         raise ValueError(f"momentum: {momentum} must lie in [0, 1); the paper's is {MOMENTUM}")
-    from scipy.signal import lfilter  # here, since scipy.signal alone is half a second of every verb's start
-
     acting_T = np.where(np.arange(len(lr_T)) < warmup, np.max(lr_T), lr_T)
     drop_T = -np.diff(acting_T, prepend=acting_T[0])
     return np.cumsum(acting_T), np.cumsum(lfilter([1.0], [1.0, -momentum], drop_T))

@@ -95,9 +95,8 @@ def initial_params(program: Run, vocabulary: int, seed: Any) -> Any:
 
 def fresh_state(program: Run, params: Any, inputs: Any = None) -> TrainState:
     """The state at step 0 with these parameters; `inputs` of its mixer, None for blank ones."""
-    state = TrainState(params, initial_optimizer_state(program, params), jnp.int32(0), jnp.int32(-1),
-                       zero_metrics(program))
-    return _with_mixing(program, state, blank_inputs(program) if inputs is None else inputs, params)
+    return _begun(program, params, initial_optimizer_state(program, params),
+                  blank_inputs(program) if inputs is None else inputs)
 
 
 def initial_state(program: Run, vocabulary: int, seed: Array, inputs: Any = None) -> TrainState:
@@ -109,12 +108,9 @@ def branch_state(program: Run, parent: TrainState, reset_optimizer: bool, inputs
     """The parent's parameters with its optimizer's state, or those that it is evaluated at with a fresh optimizer;
     counters at zero, a fresh mixer.
     """
-    params, optimizer = parent.params, parent.optimizer
     if reset_optimizer:
-        return fresh_state(program, evaluation_params(optimizer, params), inputs)
-    state = TrainState(params, optimizer, jnp.int32(0), jnp.int32(-1),
-                       zero_metrics(program))
-    return _with_mixing(program, state, inputs, params)
+        return fresh_state(program, evaluation_params(parent.optimizer, parent.params), inputs)
+    return _begun(program, parent.params, parent.optimizer, inputs)
 
 
 def referred_state(program: Run, vocabulary: int, seed: Array, inputs: Any, reference: TrainState) -> TrainState:
@@ -124,8 +120,9 @@ def referred_state(program: Run, vocabulary: int, seed: Array, inputs: Any, refe
         reference.optimizer, reference.params)))
 
 
-def _with_mixing(program: Run, state: TrainState, inputs: Any, params: Any) -> TrainState:
-    """The state with a fresh mixer; its companion, where it has one, starts as the model does."""
+def _begun(program: Run, params: Any, optimizer: Any, inputs: Any) -> TrainState:
+    """Counters at zero and a fresh mixer; its companion, where it has one, starts as the model does."""
+    state = TrainState(params, optimizer, jnp.int32(0), jnp.int32(-1), zero_metrics(program))
     if program.mixer is None:
         return state
     companions = {"doremi": params, "bilevel": (params, initial_optimizer_state(program, params))}

@@ -1,5 +1,6 @@
 """A run's result depends on its configuration alone: not on pack, width, vmap, devices, neighbours, or their ends."""
 
+import dataclasses
 import functools
 from pathlib import Path
 
@@ -10,9 +11,11 @@ from jax import monitoring
 
 import packs
 from helpers import small_run
+from mixer_runs import MIXERS
 from packs import ALONE, SEVEN
 from scaling.config import Run
 from scaling.training.loop import PackRun
+from scaling.training.state import initial_params
 from scaling.training.trainer import Layout, PackTrainer
 
 SPLIT = Layout(1, 1, devices=2, data=2)
@@ -73,6 +76,19 @@ def test_float64_agrees_over_300_steps(
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-9)
     if layout.lanes > 1:
         assert found[1][-1] != found[0][-1]
+
+
+def test_fresh_parameters_follow_from_model_and_seed_alone() -> None:
+    """To the bit, in every layout and beside any mixer: they come from one program."""
+    run, mixed = packs.pack_run(), packs.pack_run(**MIXERS["odm"], **{"data.mixture": {"a": 0.5, "b": 0.5}})
+    expected = initial_params(run.program, packs.VOCABULARY, 3)
+    for of, layout in ((run, ALONE), (run, SEVEN), (mixed, SEVEN)):
+        job = packs.job([dataclasses.replace(of, training=dataclasses.replace(of.training, seed=seed))
+                         for seed in range(3, 3 + layout.lanes)])
+        found = PackRun(packs.trainer(of.program, layout), job).start().params
+        for one, all_W in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
+            np.testing.assert_array_equal(np.asarray(all_W)[0], one)
+        assert layout is ALONE or np.ptp(np.asarray(found["embedding"]["embedding"]), axis=0).min() > 0
 
 
 @pytest.mark.parametrize(("layout", "count"), [(SEVEN, 7), (MANY_VMAP, 20)])
