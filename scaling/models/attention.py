@@ -29,9 +29,11 @@ def causal_attention(
     else:
         q_GxSxE, k_GxSxE = queries_and_keys(q_GxSxE, k_GxSxE)
     size = max(BLOCK, -(-positions // MOST_BLOCKS))
-    blocks = [_block(q_GxSxE[:, start:start + size], k_GxSxE[:, :start + size], v_GxSxE[:, :start + size],
-                     None if begins_GxS is None else begins_GxS[:, start:start + size], kind)
-              for start in range(0, positions, size)]
+    starts = list(range(0, positions, size))
+    queries = jnp.split(q_GxSxE, starts[1:], axis=1)
+    begins = [None] * len(starts) if begins_GxS is None else jnp.split(begins_GxS, starts[1:], axis=1)
+    blocks = [_block(q_GxQxE, k_GxSxE[:, :start + size], v_GxSxE[:, :start + size], begins_GxQ, kind)
+              for start, q_GxQxE, begins_GxQ in zip(starts, queries, begins, strict=True)]
     return jnp.concatenate(blocks, axis=1)
 
 
@@ -107,8 +109,9 @@ class Attention(nn.Module):
         batch, head_width = tokens // self.sequence, width // self.heads
         kernels = [Kernel(width, self.dtype, name=name)(width) for name in ("query", "key", "value")]
         y_Nx3D = product(x_NxD.astype(self.dtype), jnp.concatenate(kernels, axis=1))  # one product is faster than three
-        y_3xBxHxSxE = y_Nx3D.reshape(batch, self.sequence, 3, self.heads, head_width).transpose(2, 0, 3, 1, 4)
-        q_GxSxE, k_GxSxE, v_GxSxE = y_3xBxHxSxE.reshape(3, batch * self.heads, self.sequence, head_width)
+        q_GxSxE, k_GxSxE, v_GxSxE = (  # split before transposed: its gradient is joined and not padded
+            y_NxD.reshape(batch, self.sequence, self.heads, head_width).transpose(0, 2, 1, 3).reshape(
+                batch * self.heads, self.sequence, head_width) for y_NxD in jnp.split(y_Nx3D, 3, axis=1))
         if self.qk_norm is not None:
             q_GxSxE = Normalization(self.qk_norm, self.dtype, name="query_norm")(q_GxSxE)
             k_GxSxE = Normalization(self.qk_norm, self.dtype, name="key_norm")(k_GxSxE)

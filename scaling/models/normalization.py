@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -12,6 +15,33 @@ EPSILON = 1e-6
 def rms(x: Array, epsilon: float = EPSILON) -> Array:
     """x / √(mean x² + ε) over the last axis (Zhang & Sennrich 2019, arXiv 1910.07467)."""
     return x * lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + epsilon)
+
+
+@jax.custom_vjp
+def scaled_rms(x: Array, scale: Array) -> Array:
+    """rms(x) ⊙ scale, scale [1, ..., 1, D]. The sums of its gradient are products of a matrix and a vector, on which
+    CPUs spend less time than on reductions.
+    """
+    return _scaled_forward(x, scale)[0]
+
+
+def _scaled_forward(x: Array, scale: Array) -> tuple[Array, tuple[Array, Array, Array]]:
+    inverse = lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + EPSILON)
+    return x * inverse * scale, (x, scale, inverse)
+
+
+def _scaled_backward(saved: tuple[Array, Array, Array], dy: Array) -> tuple[Array, Array]:
+    """With r = 1 / √(mean x² + ε): dx = r (dy ⊙ s - x r² Σ(x ⊙ dy ⊙ s) / D), ds = Σ r x ⊙ dy over all but D."""
+    x, scale, inverse = saved
+    width = x.shape[-1]
+    product_NxD = lax.optimization_barrier(x * dy).reshape(-1, width)
+    exact = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
+    along = exact(product_NxD, scale.reshape(width)).reshape(inverse.shape)
+    dscale = exact(inverse.reshape(1, -1), product_NxD).reshape(scale.shape)
+    return inverse * (dy * scale - x * (inverse**2 * along / width)), dscale
+
+
+scaled_rms.defvjp(_scaled_forward, _scaled_backward)
 
 
 def compressed_rms(c: Array) -> Array:
@@ -52,7 +82,7 @@ class Normalization(nn.Module):
         x = x.astype(dtype)
         if self.kind == "layernorm":
             x = x - jnp.mean(x, axis=-1, keepdims=True)
-        y = (expanded(compressed_rms(x)) if self.kind == "crmsnorm" else rms(x)) * scale
+        y = expanded(compressed_rms(x)) * scale if self.kind == "crmsnorm" else scaled_rms(x, scale)
         if self.biased or self.kind in ("layernorm", "crmsnorm"):
             y = y + self.param("bias", nn.initializers.zeros, last[-1:], dtype).reshape(last)
         return y.astype(self.dtype)

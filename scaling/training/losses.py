@@ -24,11 +24,29 @@ class Batch(NamedTuple):
     segments_BxT: Array | None = None  # int32, of packed windows
 
 
+@jax.custom_vjp
 def token_losses(logits_NxV: Array, targets_N: Array) -> tuple[Array, Array]:
-    """Cross-entropy -log p(target) in nats, and log Z, both [N]; picking by comparison fuses, a gather does not."""
-    log_z_N = jax.nn.logsumexp(logits_NxV, axis=-1)
-    hit_NxV = targets_N[:, None] == jnp.arange(logits_NxV.shape[-1], dtype=targets_N.dtype)[None, :]
-    return log_z_N - jnp.sum(jnp.where(hit_NxV, logits_NxV, 0), axis=-1), log_z_N
+    """Cross-entropy -log p(target) in nats, and log Z, both [N]. Exponentials are taken once, in the forward pass."""
+    return _losses_forward(logits_NxV, targets_N)[0]
+
+
+def _losses_forward(logits_NxV: Array, targets_N: Array) -> tuple[tuple[Array, Array], tuple[Array, Array, Array]]:
+    top_Nx1 = lax.stop_gradient(jnp.max(logits_NxV, axis=-1, keepdims=True))
+    exp_NxV = jnp.exp(logits_NxV - top_Nx1)
+    total_N = jnp.sum(exp_NxV, axis=-1)
+    log_z_N = jnp.log(total_N) + top_Nx1[:, 0]
+    picked_N = jnp.take_along_axis(logits_NxV, targets_N[:, None], axis=-1, mode="clip")[:, 0]
+    return (log_z_N - picked_N, log_z_N), (exp_NxV, total_N, targets_N)
+
+
+def _losses_backward(saved: tuple[Array, Array, Array], given: tuple[Array, Array]) -> tuple[Array, None]:
+    """p (dloss + dlog Z) - dloss at the target; to compare fuses, a scatter does not."""
+    (exp_NxV, total_N, targets_N), (dloss_N, dlog_z_N) = saved, given
+    hit_NxV = targets_N[:, None] == jnp.arange(exp_NxV.shape[-1], dtype=targets_N.dtype)[None, :]
+    return exp_NxV * ((dloss_N + dlog_z_N) / total_N)[:, None] - jnp.where(hit_NxV, dloss_N[:, None], 0), None
+
+
+token_losses.defvjp(_losses_forward, _losses_backward)
 
 
 def accumulated(function: Callable[[Any], Any], like: Any, microbatches: Any) -> Any:

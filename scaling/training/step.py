@@ -20,7 +20,7 @@ from scaling.training.state import DATA, Hyperparameters, Tables, TrainState, mo
 from scaling.training.updating import Step, optimizer_updates
 from scaling.training.weighed import weighed_gradients
 
-LARGE, PARTS = 2**18, 4  # bytes of hidden activations that a CPU is better given in so many parts: measured
+PART_BYTES, PART_WIDTHS = 2**17, 2  # hidden activations, tokens by widths, that a part on CPU holds at least: measured
 
 
 def loss_fn(
@@ -34,16 +34,18 @@ def loss_fn(
 
 
 def microbatches(program: Run, data_shards: int, backend: str) -> int:
-    """Into how many parts a device takes its share of a batch: as many as asked for, or on CPU up to PARTS times more,
-    so that activations stay in its caches (a tenth of the time from width 32 up). The mean is the same, except for
-    norms of batch statistics, which take as many as asked for.
+    """Into how many parts a device takes its share of a batch: as many as asked for, or on CPU more, as small as they
+    may be, so that activations stay in its caches; below PART_WIDTHS tokens a width, adding up gradients costs more
+    than that saves. The mean is the same, except for norms of batch statistics, which take as many as asked for.
     """
     asked = program.training.accumulation
     windows = program.data.batch // data_shards // asked
-    hidden = windows * program.data.sequence * program.model.hidden * jnp.dtype(program.training.dtype).itemsize
-    if backend != "cpu" or hidden < LARGE or program.model.norm in RUNNING_NORMS:
+    if backend != "cpu" or program.model.norm in RUNNING_NORMS:
         return asked
-    return asked * max(parts for parts in range(1, PARTS + 1) if windows % parts == 0)
+    token_bytes = program.model.hidden * jnp.dtype(program.training.dtype).itemsize
+    tokens = max(PART_BYTES / token_bytes, PART_WIDTHS * program.model.width)
+    most = windows * program.data.sequence / tokens
+    return asked * max([1, *(parts for parts in range(1, windows + 1) if windows % parts == 0 and parts <= most)])
 
 
 def gradients(

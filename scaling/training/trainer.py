@@ -92,6 +92,29 @@ def _over_lanes(function: Callable, vmap: int, in_axes: tuple) -> Callable:
     return mapped
 
 
+def _through_lanes(function: Callable, vmap: int, in_axes: tuple) -> Callable:
+    """As `_over_lanes`, of a function that gives its first argument anew: each group's is written over the old, where
+    a map would gather all of them beside the old ones.
+    """
+    def mapped(state_W: Any, *arguments: Any) -> Any:
+        def one_group(group: Array, state_W: Any) -> Any:
+            def taken(whole: Array) -> Array:
+                lanes = lax.dynamic_slice_in_dim(whole, group * vmap, vmap)
+                return lanes[0] if vmap == 1 else lanes
+
+            def written(whole: Array, lanes: Array) -> Array:
+                lanes = lanes[None] if vmap == 1 else lanes
+                return lax.dynamic_update_slice_in_dim(whole, lanes, group * vmap, axis=0)
+
+            lanes = [jax.tree.map(taken, argument) if axis == 0 else argument
+                     for axis, argument in zip(in_axes, (state_W, *arguments), strict=True)]
+            return jax.tree.map(written, state_W, (function if vmap == 1 else jax.vmap(function, in_axes))(*lanes))
+
+        return lax.fori_loop(0, len(jax.tree.leaves(state_W)[0]) // vmap, one_group, state_W)
+
+    return mapped
+
+
 class Shares(NamedTuple):
     """Where a mixer stands: its weights, their mean over the steps done, windows drawn of each domain. All [K]."""
 
@@ -133,24 +156,23 @@ class PackTrainer:
         """Host arrays with a leading lane axis to the mesh."""
         return jax.device_put(tree, jax.tree.map(lambda _: self._by_run, tree))
 
-    def _jit(self, lane: Callable, in_axes: tuple, in_specs: tuple, out_specs: Any, **options: Any) -> Any:
-        body = _over_lanes(lane, self.layout.vmap, in_axes)
+    def _jit(self, body: Callable, in_specs: tuple, out_specs: Any, **options: Any) -> Any:
         mapped = jax.shard_map(body, mesh=self.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
         return jax.jit(mapped, **options)
 
     @functools.cached_property
     def _fresh(self) -> Any:
-        lane = functools.partial(fresh_state, self.program)
+        body = _over_lanes(functools.partial(fresh_state, self.program), self.layout.vmap, (0, 0))
         run = PartitionSpec(RUN_AXIS)
-        return self._jit(lane, (0, 0), (run, run), run, donate_argnums=0)
+        return self._jit(body, (run, run), run, donate_argnums=0)
 
     def prepare(self, *lanes: Any) -> None:
         """Compile `train` for its arguments or arrays of their shapes and types; nothing is placed on the devices."""
         if self._train is None:
             lane = functools.partial(_train_lane, self.program, self.vocabulary, self.layout.data)
+            body = _through_lanes(lane, self.layout.vmap, (0, 0, 0, 0, None, None, None))
             run, same = PartitionSpec(RUN_AXIS), PartitionSpec()
-            jitted = self._jit(lane, (0, 0, 0, 0, None, None, None), (run, run, run, run, same, same, same), run,
-                               donate_argnums=0)
+            jitted = self._jit(body, (run, run, run, run, same, same, same), run, donate_argnums=0)
             shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self._by_run), lanes)
             self._train = jitted.lower(*shapes, self.tokens, self.held_out, self._flag(False)).compile()
 
@@ -161,10 +183,11 @@ class PackTrainer:
     @functools.cached_property
     def _measure(self) -> Any:
         lane = functools.partial(_measure_lane, self.program, self.vocabulary, self.layout.data)
+        body = _over_lanes(lane, self.layout.vmap, (0, 0, 0, 0, None, None, None))
         run, same = PartitionSpec(RUN_AXIS), PartitionSpec()
         specs = (run, run, run, run, PartitionSpec(None, DATA_AXIS), same, same)
         out = Measured(PartitionSpec(RUN_AXIS, None, DATA_AXIS), run, run, run, run)
-        return self._jit(lane, (0, 0, 0, 0, None, None, None), specs, out)
+        return self._jit(body, specs, out)
 
     def initial(self, seed_W: np.ndarray, inputs_W: Any = None) -> TrainState:
         """Fresh states from seeds, and from the inputs of mixers where the program has one."""

@@ -15,7 +15,7 @@ import packs
 from scaling.config import Run
 from scaling.models.running import split
 from scaling.training.state import TrainState, model_of
-from scaling.training.step import LARGE, gradients, microbatches
+from scaling.training.step import PART_BYTES, gradients, microbatches
 from scaling.training.trainer import Layout
 
 KINDS = ("powernorm", "unified")
@@ -72,7 +72,7 @@ def test_a_refused_step_leaves_statistics_alone() -> None:
 def test_a_batch_is_never_split_for_the_caches_alone() -> None:
     """Which would make its statistics those of a part."""
     sizes = {"model.width": 16, "model.heads": 1, "model.feedforward_ratio": 4.0,
-             "data.sequence": LARGE // 4 // 64 // 8, "data.batch": 8}
+             "data.sequence": PART_BYTES // 4 // 64 // 2, "data.batch": 8}
     assert microbatches(packs.pack_run(**sizes).program, 1, "cpu") == 4
     assert microbatches(running_run("powernorm", **sizes).program, 1, "cpu") == 1
 

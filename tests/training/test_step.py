@@ -12,7 +12,7 @@ from scaling.data.batches import batch
 from scaling.training import step as step_module
 from scaling.training.losses import token_losses
 from scaling.training.state import DATA, Tables, TrainState
-from scaling.training.step import LARGE, microbatches, train_step
+from scaling.training.step import PART_BYTES, microbatches, train_step
 from scaling.training.tables import RunTables, Stream, hyperparameters, run_tables
 
 TINY = {
@@ -76,6 +76,26 @@ def test_token_losses_are_log_softmax() -> None:
     np.testing.assert_allclose(log_z_N, jax.nn.logsumexp(logits_NxV, axis=-1), rtol=1e-6)
 
 
+@pytest.mark.parametrize("of", ["loss", "log_z"])
+def test_gradients_of_token_losses_to_the_second_order(of: str) -> None:
+    """They are written down by hand; against those of log-softmax, the mean weighed so that no two tokens are alike."""
+    rng = np.random.default_rng(0)
+    logits_NxV, targets_N, weights_N = rng.normal(size=(6, 5)) * 3, rng.integers(5, size=6), rng.uniform(1, 2, 6)
+
+    def ours(logits_NxV: jax.Array) -> jax.Array:
+        loss_N, log_z_N = token_losses(logits_NxV, jnp.asarray(targets_N))
+        return jnp.sum(weights_N * (loss_N if of == "loss" else log_z_N**2))
+
+    def theirs(logits_NxV: jax.Array) -> jax.Array:
+        log_z_N = jax.nn.logsumexp(logits_NxV, axis=-1)
+        return jnp.sum(weights_N * (log_z_N - logits_NxV[np.arange(6), targets_N] if of == "loss" else log_z_N**2))
+
+    with jax.enable_x64(True):
+        np.testing.assert_allclose(jax.grad(ours)(logits_NxV), jax.grad(theirs)(logits_NxV), rtol=1e-12, atol=1e-14)
+        ours_NxVxNxV, theirs_NxVxNxV = (jax.jacrev(jax.grad(f))(logits_NxV) for f in (ours, theirs))
+        np.testing.assert_allclose(ours_NxVxNxV, theirs_NxVxNxV, rtol=1e-11, atol=1e-13)
+
+
 @pytest.mark.parametrize("limit", [1e-3, 20.0])
 def test_a_refused_loss_changes_nothing_but_the_mark(limit: float) -> None:
     """Below the loss the step is refused, above it is taken."""
@@ -95,21 +115,34 @@ def test_a_refused_loss_changes_nothing_but_the_mark(limit: float) -> None:
             assert (int(after.step), int(after.diverged_at)) == (1, -1)
 
 
+PART = PART_BYTES // 4 // 64  # tokens of the smallest part at width 16
+
+
 @pytest.mark.parametrize(("sequence", "batch_size", "accumulation", "shards", "backend", "parts"), [
-    (LARGE // 4 // 64 // 8, 8, 1, 1, "cpu", 4),
-    (LARGE // 4 // 64 // 8, 8, 1, 1, "gpu", 1),
-    (LARGE // 4 // 64 // 8, 8, 2, 1, "cpu", 2),  # half as large: as asked
-    (LARGE // 4 // 64 // 4, 8, 2, 1, "cpu", 8),
-    (LARGE // 4 // 64 // 4, 8, 1, 2, "cpu", 4),
-    (LARGE // 4 // 64 // 2, 6, 1, 1, "cpu", 3),  # 4 does not divide 6
-    (LARGE // 4 // 64 // 2, 7, 1, 1, "cpu", 1),
+    (PART, 8, 1, 1, "cpu", 8),
+    (PART, 8, 1, 1, "gpu", 1),
+    (PART // 4, 8, 1, 1, "cpu", 2),
+    (PART // 8, 8, 1, 1, "cpu", 1),
+    (PART // 4, 8, 2, 1, "cpu", 2),  # its halves are small enough: as asked
+    (PART // 2, 8, 2, 1, "cpu", 4),
+    (PART // 2, 8, 1, 2, "cpu", 2),  # of half the windows on each device
+    (PART // 2 + 1, 6, 1, 1, "cpu", 3),
+    (PART // 2 + 1, 7, 1, 1, "cpu", 1),  # a part holds whole windows, all parts as many
 ])
-def test_a_batch_is_split_where_its_activations_are_large(
+def test_a_batch_is_split_into_parts_that_fit_caches(
     sequence: int, batch_size: int, accumulation: int, shards: int, backend: str, parts: int,
 ) -> None:
     run = packs.pack_run(**{"model.width": 16, "model.heads": 1, "model.feedforward_ratio": 4.0,
                             "data.sequence": sequence, "data.batch": batch_size, "training.accumulation": accumulation})
     assert microbatches(run.program, shards, backend) == parts
+
+
+def test_parts_of_wide_models_hold_more_tokens_than_caches_would_ask_for() -> None:
+    """Each part adds up a gradient as large as the model."""
+    run = packs.pack_run(**{"model.width": 256, "model.heads": 1, "model.feedforward_ratio": 4.0,
+                            "data.sequence": 128, "data.batch": 32})
+    assert 32 * 128 * 4 * 256 * 4 // PART_BYTES > 32
+    assert microbatches(run.program, 1, "cpu") == 32 * 128 // (2 * 256)
 
 
 def test_a_split_batch_gives_the_update_of_a_whole_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from packs import ALONE, SEVEN
 from scaling.config import Run
 from scaling.training.loop import PackRun
 from scaling.training.state import initial_params
-from scaling.training.trainer import Layout, PackTrainer
+from scaling.training.trainer import CHUNK, Layout, PackTrainer
 
 SPLIT = Layout(1, 1, devices=2, data=2)
 MANY_MAP, MANY_VMAP = Layout(32, 1, devices=1), Layout(32, 16, devices=2)
@@ -173,3 +173,17 @@ def test_memory_is_known_once_compiled() -> None:
     state = jax.block_until_ready(pack.advance(pack.start(), 0, 1))
     states_a_device = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) // 2
     assert states_a_device < pack.trainer.memory() < 100 * states_a_device
+
+
+@pytest.mark.parametrize("vmap", [1, 2])
+def test_a_pack_holds_the_states_of_its_runs_once(vmap: int) -> None:
+    """Twice as many lanes take the memory of their states and tables more, and no second copy of either."""
+    run, memory, held = runs_of(1)[0], [], []
+    for lanes in (8, 16):
+        pack = PackRun(packs.trainer(run.program, Layout(lanes, vmap, 1)), packs.job([run]))
+        state = jax.block_until_ready(pack.advance(pack.start(), 0, 1))
+        tables = pack.job.tables[0].rows(0, 1, CHUNK, pack.dtype)
+        memory.append(pack.trainer.memory())
+        held.append(sum(leaf.nbytes for leaf in jax.tree.leaves((state, pack.hyper)))
+                    + lanes * sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(tables)))
+    assert memory[1] - memory[0] < 1.1 * (held[1] - held[0])
