@@ -12,7 +12,7 @@ from scaling.models.normalization import Normalization
 from scaling.models.positions import rotate
 from scaling.models.softplus import queries_and_keys, softplus_weights
 
-BLOCK, MOST_BLOCKS = 32, 2  # positions a block of queries holds at least, blocks at most: measured on CPU
+BLOCK, MOST_BLOCKS = 64, 2  # positions a block of queries holds at least, blocks at most: measured on CPU
 
 
 def causal_attention(

@@ -32,7 +32,7 @@ def both_gradients(function: object, x: Array, w: Array) -> tuple[Array, tuple[A
     return jax.value_and_grad(value, argnums=(0, 1))(x, w)
 
 
-@pytest.mark.parametrize(("inputs", "outputs"), [(3, 7), (7, 3), (4, 1), (COPIED, COPIED + 1)])
+@pytest.mark.parametrize(("inputs", "outputs"), [(3, 7), (7, 3), (4, 1), (COPIED, COPIED + 1), (COPIED + 1, COPIED)])
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 1e-5), ("bfloat16", 5e-2)])
 @pytest.mark.parametrize("runs", [None, 4])
 def test_gradients_are_those_of_a_plain_product(
