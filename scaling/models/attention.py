@@ -84,6 +84,12 @@ _scores.defvjp(lambda q, k: (_scores(q, k), (q, k)), _scores_backward)
 _mix.defvjp(lambda weights, v: (_mix(weights, v), (weights, v)), _mix_backward)
 
 
+def _by_head(y_NxD: Array, sequence: int, heads: int) -> Array:
+    """[N, D] -> [G, S, E]. One array at a time: of three transposed together CPUs pad and add the gradients."""
+    y_BxSxHxE = y_NxD.reshape(-1, sequence, heads, y_NxD.shape[1] // heads)
+    return y_BxSxHxE.transpose(0, 2, 1, 3).reshape(-1, sequence, y_BxSxHxE.shape[-1])
+
+
 class Attention(nn.Module):
     """Self-attention on flattened tokens; positions say how N splits into batch × sequence.
 
@@ -109,9 +115,8 @@ class Attention(nn.Module):
         batch, head_width = tokens // self.sequence, width // self.heads
         kernels = [Kernel(width, self.dtype, name=name)(width) for name in ("query", "key", "value")]
         y_Nx3D = product(x_NxD.astype(self.dtype), jnp.concatenate(kernels, axis=1))  # one product is faster than three
-        q_GxSxE, k_GxSxE, v_GxSxE = (  # split before transposed: its gradient is joined and not padded
-            y_NxD.reshape(batch, self.sequence, self.heads, head_width).transpose(0, 2, 1, 3).reshape(
-                batch * self.heads, self.sequence, head_width) for y_NxD in jnp.split(y_Nx3D, 3, axis=1))
+        q_GxSxE, k_GxSxE, v_GxSxE = (_by_head(y_NxD, self.sequence, self.heads)
+                                     for y_NxD in jnp.split(y_Nx3D, 3, axis=1))
         if self.qk_norm is not None:
             q_GxSxE = Normalization(self.qk_norm, self.dtype, name="query_norm")(q_GxSxE)
             k_GxSxE = Normalization(self.qk_norm, self.dtype, name="key_norm")(k_GxSxE)
