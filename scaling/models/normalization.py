@@ -14,7 +14,11 @@ EPSILON = 1e-6
 
 def rms(x: Array, epsilon: float = EPSILON) -> Array:
     """x / √(mean x² + ε) over the last axis (Zhang & Sennrich 2019, arXiv 1910.07467)."""
-    return x * lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + epsilon)
+    return x * _inverse_rms(x, epsilon)
+
+
+def _inverse_rms(x: Array, epsilon: float) -> Array:
+    return lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + epsilon)
 
 
 @jax.custom_vjp
@@ -26,7 +30,7 @@ def scaled_rms(x: Array, scale: Array) -> Array:
 
 
 def _scaled_forward(x: Array, scale: Array) -> tuple[Array, tuple[Array, Array, Array]]:
-    inverse = lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + EPSILON)
+    inverse = _inverse_rms(x, EPSILON)
     return x * inverse * scale, (x, scale, inverse)
 
 

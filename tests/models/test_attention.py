@@ -24,6 +24,19 @@ def test_equals_dot_product_attention(positions: int, dtype: str, tolerance: flo
                                rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize("positions", [9, BLOCK + 8, MOST_BLOCKS * BLOCK + 11])
+def test_gradients_equal_those_of_dot_product_attention(positions: int) -> None:
+    q, k, v, weights_GxSxE = np.random.default_rng(0).normal(size=(4, 6, positions, 8)).astype(np.float32)
+
+    def theirs(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        return jax.nn.dot_product_attention(*(x[:, :, None] for x in (q, k, v)), is_causal=True)[:, :, 0]
+
+    for found, expected in zip(*(
+        jax.jit(jax.grad(lambda *qkv, own=own: jnp.sum(weights_GxSxE * own(*qkv)), argnums=(0, 1, 2)))(q, k, v)
+        for own in (causal_attention, theirs)), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max(), rtol=0)
+
+
 def test_blocks_of_queries_leave_out_what_lies_wholly_ahead_of_them() -> None:
     """Of M x M blocks of S x S, M (M + 1) / 2 are computed."""
     shape = jax.ShapeDtypeStruct((4, MOST_BLOCKS * BLOCK, 64), jnp.float32)
