@@ -4,7 +4,9 @@ python -m benchmarks.sweep_throughput [--sizes 0 1 2 3] [--rounds=7]
 Bytes of prose, GELU, AdamW, float32, heads 16 wide. The pack's width and way are those a sweep would measure and take.
 Both train the same runs from the same parameters on the same batches: losses of the first steps are compared before
 anything is timed. Pack and textbook are timed in turn, compiled before the clock starts; the textbook's batches lie
-ready in host memory. FLOPs are the model's exact count over the peak of matrix products on all devices together.
+ready in host memory. `read` is the textbook that reads its loss after every step, as scripts that print it do: it waits
+for each step, which the textbook that `ratio` is of never does. FLOPs are the model's exact count over the peak of
+matrix products on all devices together.
 Prints a table and ends with one JSON line.
 """
 
@@ -93,13 +95,18 @@ class Size:
             loss = self.textbook.step(tokens_BxT)
         return loss
 
-    def milliseconds(self, rounds: int) -> tuple[float, float]:
-        """A step of one run: in the pack, in the textbook's way."""
-        one = interleaved({"pack": lambda: self.train_pack(1), "textbook": lambda: self.train_textbook(1)}, 2)
+    def train_reading(self, steps: int) -> object:
+        """As `train_textbook`, every loss read before the next step."""
+        return [float(self.textbook.step(tokens_BxT))
+                for tokens_BxT in itertools.islice(itertools.cycle(self.batches), steps)]
+
+    def milliseconds(self, rounds: int) -> dict[str, float]:
+        """A step of one run, by the way that trains it."""
+        ways = {"pack": self.train_pack, "textbook": self.train_textbook, "read": self.train_reading}
+        one = interleaved({name: functools.partial(train, 1) for name, train in ways.items()}, 2)
         steps = {name: int(np.clip(SECONDS / took, 1, STEPS)) for name, took in one.items()}
-        took = interleaved({"pack": lambda: self.train_pack(steps["pack"]),
-                            "textbook": lambda: self.train_textbook(steps["textbook"])}, rounds)
-        return 1e3 * took["pack"] / steps["pack"] / RUNS, 1e3 * took["textbook"] / steps["textbook"]
+        took = interleaved({name: functools.partial(train, steps[name]) for name, train in ways.items()}, rounds)
+        return {name: 1e3 * took[name] / steps[name] / (RUNS if name == "pack" else 1) for name in ways}
 
 
 def measure(bench: Workbench, sizes: tuple[int, int, int, int], target: float, peak: float, rounds: int) -> dict:
@@ -110,13 +117,14 @@ def measure(bench: Workbench, sizes: tuple[int, int, int, int], target: float, p
     if not difference <= TOLERANCE:
         raise SystemExit(f"{sizes}: losses differ by {difference:.1e}, expected at most {TOLERANCE:.0e}: {ours}, "
                          f"{theirs}")
-    pack, single = size.milliseconds(rounds)
+    step_ms = size.milliseconds(rounds)
+    pack, single = step_ms["pack"], step_ms["textbook"]
     flops = count(size.program.model, size.vocabulary, sizes[2]).flops_exact * size.program.data.tokens_per_step
     bench.forget(size.program)
     return {"width": sizes[0], "depth": sizes[1], "sequence": sizes[2], "batch": sizes[3], "vmap": size.width.vmap,
             "pack_ms": pack, "textbook_ms": single, "ratio": single / pack, "target": target,
             "share_of_peak": flops / (1e-3 * pack) / peak, "textbook_share": flops / (1e-3 * single) / peak,
-            "loss_difference": difference}
+            "read_ms": step_ms["read"], "read_ratio": step_ms["read"] / pack, "loss_difference": difference}
 
 
 def main() -> None:
