@@ -2,7 +2,7 @@
 
 python -m benchmarks.early_stopping [--sweeps=100] [--out=results/early_stopping]
 Recorded with configs/learning_rates.py, eight rates, every run trained to its end:
-  cosine_prose  as it is, four seeds; the assumptions of scaling/fitting/forecast.py were chosen with it at hand
+  cosine_prose  as it is, four seeds; the assumptions of scaling/sweeps/forecast.py were chosen with it at hand
   wsd_prose     --config.schedule.name=wsd --config.schedule.decay.steps=100 --config.training.seed=0; so was this
   linear_code   --config.data.domains.prose=wheels:code --config.schedule.name=linear --config.schedule.floor=0.0
                 --config.model.width=32 --config.model.heads=2, four seeds; recorded after they were chosen

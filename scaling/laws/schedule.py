@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.signal import lfilter
 
 from scaling.laws.law import TableError, read_column
 
@@ -140,6 +139,8 @@ def areas(lr_T: np.ndarray, *, warmup: int, momentum: float = MOMENTUM) -> tuple
     `warmup` steps count as the peak (the schedule's maximum), so that warm-up is no negative annealing. Units: learning
     rate x steps. ValueError for a warm-up longer than the table, or a momentum outside [0, 1).
     """
+    from scipy.signal import lfilter  # here, as it would cost every command a second of its start
+
     if not 0 <= warmup < len(lr_T):
         raise ValueError(f"warmup: {warmup} must lie in [0, {len(lr_T)}), the steps of the schedule")
     if not 0 <= momentum < 1:

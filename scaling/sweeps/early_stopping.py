@@ -1,7 +1,7 @@
 """Predictive early stopping: which runs of a job cannot matter to the question that the sweep is asked.
 
 The question: which configuration, averaged over its seeds, ends with the lowest held-out loss of a domain? At each
-evaluation every contender's curve so far is extrapolated to its end (`fitting.forecast`); one that ends below the
+evaluation every contender's curve so far is extrapolated to its end (`forecast.py`); one that ends below the
 leader with a chance of at most (1 - level) / looks is out, and its runs stop. By the union bound over the looks the
 eventual winner is stopped with a chance of at most 1 - level, as far as the forecast's assumptions hold and the leader
 does not diverge later.
@@ -23,7 +23,7 @@ import pandas as pd
 
 from scaling.config import Run
 from scaling.fields import check
-from scaling.fitting.forecast import LEAST, Forecast, forecast, used_points
+from scaling.sweeps.forecast import LEAST, Forecast, forecast, used_points
 from scaling.training.recorder import Snapshot, held_out
 
 Losses = Mapping[str, tuple[float, float]]  # loss and its standard error by run_id

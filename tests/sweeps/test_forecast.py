@@ -6,8 +6,8 @@ from scipy.special import ndtr
 
 from scaling import laws
 from scaling.fitting.evaluate import at_each
-from scaling.fitting.forecast import DECAY, EXPONENTS, SCATTER, SLOPE, WANDER, Forecast, forecast, used_points
 from scaling.laws import schedule
+from scaling.sweeps.forecast import DECAY, EXPONENTS, SCATTER, SLOPE, WANDER, Forecast, forecast, used_points
 
 STEPS = 400
 COSINE = schedule.cosine(STEPS, 4e-3, 4e-4, 0)
