@@ -3,6 +3,7 @@
 Letters: W words of key.
 """
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
@@ -38,9 +39,15 @@ def permute(key_W: ArrayLike, index: ArrayLike, n: ArrayLike) -> Array:
     for word in jnp.asarray(key_W).astype(jnp.uint32):
         seed = mix((seed + jnp.uint32(GOLDEN)) ^ word)
     for _ in range(ROUNDS):
-        seed = mix(seed + jnp.uint32(GOLDEN))
-        partner = seed % n + n - x  # below 2n < 2^32: exact in uint32
-        partner = jnp.where(partner >= n, partner - n, partner)
-        swap = mix(jnp.maximum(x, partner) ^ mix(~seed)) >> 31
-        x = jnp.where(swap == 1, partner, x)
+        seed, x = _round(seed, x, n)
     return x.astype(jnp.int32)
+
+
+@jax.jit
+def _round(seed: Array, x: Array, n: Array) -> tuple[Array, Array]:
+    """The next seed, and the image of x under its round. Compiled for itself: traced once, not once a round."""
+    seed = mix(seed + jnp.uint32(GOLDEN))
+    partner = seed % n + n - x  # below 2n < 2^32: exact in uint32
+    partner = jnp.where(partner >= n, partner - n, partner)
+    swap = mix(jnp.maximum(x, partner) ^ mix(~seed)) >> 31
+    return seed, jnp.where(swap == 1, partner, x)
