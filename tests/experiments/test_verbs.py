@@ -105,6 +105,14 @@ def test_what_a_user_can_cure_is_one_line(
     assert not list(tmp_path.rglob("*.parquet"))
 
 
+def test_the_start_of_a_sweep_imports_no_fits_nor_figures() -> None:
+    """They cost every process of every sweep a second and more."""
+    heavy = ("scaling.fitting", "scaling.figures", "matplotlib", "scipy.stats", "scipy.signal")
+    program = f"import sys, experiments.run; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], text=True, capture_output=True, timeout=280, check=True)
+    assert done.stdout == "[]\n"
+
+
 def test_report_without_a_sweep_says_what_to_run(environment: dict[str, str], tmp_path: Path) -> None:
     done = verb("report", environment, f"--workdir={tmp_path}")
     assert done.returncode != 0
