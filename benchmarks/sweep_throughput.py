@@ -89,20 +89,18 @@ class Size:
         self.state = self.pack.advance(self.state, 0, steps)
         return self.state
 
-    def train_textbook(self, steps: int) -> object:
-        """Train one run for so many steps."""
+    def train_textbook(self, steps: int, read: bool = False) -> object:
+        """Train one run for so many steps; `read`: every loss is read before the next step."""
         for tokens_BxT in itertools.islice(itertools.cycle(self.batches), steps):
             loss = self.textbook.step(tokens_BxT)
+            if read:
+                float(loss)
         return loss
-
-    def train_reading(self, steps: int) -> object:
-        """As `train_textbook`, every loss read before the next step."""
-        return [float(self.textbook.step(tokens_BxT))
-                for tokens_BxT in itertools.islice(itertools.cycle(self.batches), steps)]
 
     def milliseconds(self, rounds: int) -> dict[str, float]:
         """A step of one run, by the way that trains it."""
-        ways = {"pack": self.train_pack, "textbook": self.train_textbook, "read": self.train_reading}
+        ways = {"pack": self.train_pack, "textbook": self.train_textbook,
+                "read": functools.partial(self.train_textbook, read=True)}
         one = interleaved({name: functools.partial(train, 1) for name, train in ways.items()}, 2)
         steps = {name: int(np.clip(SECONDS / took, 1, STEPS)) for name, took in one.items()}
         took = interleaved({name: functools.partial(train, steps[name]) for name, train in ways.items()}, rounds)

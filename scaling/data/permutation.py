@@ -45,7 +45,7 @@ def permute(key_W: ArrayLike, index: ArrayLike, n: ArrayLike) -> Array:
 
 @jax.jit
 def _round(seed: Array, x: Array, n: Array) -> tuple[Array, Array]:
-    """The next seed, and the image of x under its round. Compiled for itself: traced once, not once a round."""
+    """The next seed, and the image of x under its round. Jitted, so that a program traces it once, not ROUNDS times."""
     seed = mix(seed + jnp.uint32(GOLDEN))
     partner = seed % n + n - x  # below 2n < 2^32: exact in uint32
     partner = jnp.where(partner >= n, partner - n, partner)
