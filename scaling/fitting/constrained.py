@@ -52,9 +52,9 @@ class Constrained:
         open_L = np.arange(len(aim_L))
         for _ in range(_ROUNDS):
 
-            def block(index_L: np.ndarray, lane_L: np.ndarray = open_L) -> tuple[jax.Array, ...]:
+            def block(index_L: np.ndarray, count: np.int32, lane_L: np.ndarray = open_L) -> tuple[jax.Array, ...]:
                 at = lane_L[index_L]
-                lanes = u_LxP[at], aim_L[at] + shift_L[at], stiffness_L[at]
+                lanes = count, u_LxP[at], aim_L[at] + shift_L[at], stiffness_L[at]
                 return _pulled(problem.law, problem.objective.scale, self.quantity, *fixed, *lanes)
 
             u_LxP[open_L], value_L[open_L], g_L = solver.in_blocks(block, len(open_L))
@@ -89,22 +89,23 @@ def _pulled(
     data: Data,
     weights_M: jax.Array,
     delta: jax.Array,
+    count: jax.Array,
     u_LxP: jax.Array,
     target_L: jax.Array,
     stiffness_L: jax.Array,
 ) -> tuple[jax.Array, ...]:
     """Local minima of objective + stiffness*(g - target)^2/2: coordinates, the objective alone, and g."""
+    measure = partial(_measured, law, quantity, jnp.asarray(data.reference_I))
 
-    def lane(u_P: jax.Array, target: jax.Array, stiffness: jax.Array) -> tuple[jax.Array, ...]:
-        def expand(u_P: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-            value, gradient_P, information_PxP = solver.curved(law, scale, data, weights_M, delta, u_P)
-            g, slope_P = _measured(law, quantity, jnp.asarray(data.reference_I), u_P)
-            pull_P = stiffness * (g - target) * slope_P
-            bent_PxP = information_PxP + stiffness * jnp.outer(slope_P, slope_P)
-            return value + stiffness * (g - target) ** 2 / 2, gradient_P + pull_P, bent_PxP
+    def expand(own: tuple[jax.Array, jax.Array], u_P: jax.Array) -> solver.Expansions:
+        target, stiffness = own
+        value, gradient_P, information_PxP = solver.curved(law, scale, data, weights_M, delta, u_P)
+        g, slope_P = measure(u_P)
+        pull_P = stiffness * (g - target) * slope_P
+        bent_PxP = information_PxP + stiffness * jnp.outer(slope_P, slope_P)
+        return value + stiffness * (g - target) ** 2 / 2, gradient_P + pull_P, bent_PxP
 
-        end_P, total = solver.descend(law, expand, u_P, jnp.int32(100), jnp.float64(1e-12))
-        g = _measured(law, quantity, jnp.asarray(data.reference_I), end_P)[0]
-        return end_P, total - stiffness * (g - target) ** 2 / 2, g
-
-    return jax.vmap(lane)(u_LxP, target_L, stiffness_L)
+    limits = jnp.int32(100), jnp.float64(1e-12)
+    end_LxP, total_L = solver.descend(law, expand, (target_L, stiffness_L), u_LxP, count, *limits)
+    g_L = jax.vmap(measure)(end_LxP)[0]
+    return end_LxP, total_L - stiffness_L * (g_L - target_L) ** 2 / 2, g_L

@@ -3,14 +3,14 @@
 Identity damping in centred log coordinates beats damping by the diagonal, and needs no line search. A parameter at a
 bound that the gradient pushes outwards is held for that step.
 
-Letters: L lanes (starts or resamples), M points, P parameters, I inputs.
+Letters: L lanes (starts or resamples), S slots, M points, P parameters, I inputs.
 """
 
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,8 @@ from scaling.fitting import coordinates, objectives
 from scaling.laws.law import Law, Scale
 
 LANES = 64
-Expand = Callable[[jax.Array], tuple[jax.Array, jax.Array, jax.Array]]
+Expansions = tuple[jax.Array, jax.Array, jax.Array]
+_SLOTS = 8  # few lanes wait for the slowest beside them, yet an operation is worth its call
 _STALLED = 6
 
 
@@ -46,6 +47,23 @@ class _Lane(NamedTuple):
     damping: jax.Array
     stalled: jax.Array
     step: jax.Array
+
+    @classmethod
+    def at(cls, u_P: jax.Array) -> "_Lane":
+        """A lane that begins at u."""
+        zero_P, zero = jnp.zeros_like(u_P), jnp.zeros((), jnp.int32)
+        return cls(u_P, jnp.asarray(jnp.inf), zero_P, jnp.outer(zero_P, zero_P), jnp.ones(()), zero, zero)
+
+
+class _Slots(NamedTuple):
+    """Lanes under way, side by side, with what is theirs and their numbers; the next number; and where lanes ended."""
+
+    lane_S: _Lane
+    own_S: Any
+    number_S: jax.Array
+    next: jax.Array
+    u_LxP: jax.Array
+    value_L: jax.Array
 
 
 def residual(law: Law, scale: Scale, data: Data, u_P: jax.Array) -> jax.Array:
@@ -88,21 +106,23 @@ def _minimise(
     scale: Scale,
     own_data: bool,
     data: Data,
+    count: jax.Array,
     u_LxP: jax.Array,
     weights_LxM: jax.Array,
     delta: jax.Array,
     steps: jax.Array,
     tolerance: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    def lane(data: Data, u_P: jax.Array, weights_M: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return descend(law, partial(curved, law, scale, data, weights_M, delta), u_P, steps, tolerance)
+    def expand(own: tuple[Data | None, jax.Array], u_P: jax.Array) -> Expansions:
+        own_points, weights_M = own
+        return curved(law, scale, data if own_points is None else own_points, weights_M, delta, u_P)
 
-    return jax.vmap(lane, in_axes=(0 if own_data else None, 0, 0))(data, u_LxP, weights_LxM)
+    return descend(law, expand, (data if own_data else None, weights_LxM), u_LxP, count, steps, tolerance)
 
 
 def curved(
     law: Law, scale: Scale, data: Data, weights_M: jax.Array, delta: jax.Array, u_P: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+) -> Expansions:
     """The objective at u, its gradient [P] and its Gauss-Newton information [P, P]."""
     residual_M, jacobian_PxM = residual_and_jacobian(law, scale, data, u_P)
     value = jnp.sum(weights_M * objectives.loss(residual_M, delta))
@@ -112,22 +132,65 @@ def curved(
 
 
 def descend(
-    law: Law, expand: Expand, u_P: jax.Array, steps: jax.Array, tolerance: jax.Array
+    law: Law,
+    expand: Callable[[Any, jax.Array], Expansions],
+    own_L: Any,
+    u_LxP: jax.Array,
+    count: jax.Array,
+    steps: jax.Array,
+    tolerance: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """One lane: from u to a local minimum of what `expand` expands, within the law's bounds; coordinates and value."""
+    """From u to local minima of what `expand` expands, within the law's bounds: coordinates and values.
+
+    `expand` maps what is a lane's own (`own_L`, leading axis L) and coordinates to the objective, its gradient and
+    its information. Only the first `count` lanes are minimised. A few are under way at a time, and where one ends the
+    next takes its slot: lanes take from ten steps to hundreds, and side by side all would wait for the slowest.
+    """
     low_P, high_P = map(jnp.asarray, coordinates.bounds(law))
-    zero_P, zero = jnp.zeros_like(u_P), jnp.zeros((), jnp.int32)
-    first = _Lane(u_P, jnp.asarray(jnp.inf), zero_P, jnp.outer(zero_P, zero_P), jnp.ones(()), zero, zero)
-    last = jax.lax.while_loop(
-        lambda s: (s.step < steps) & (s.stalled < _STALLED),
-        partial(_step, expand, low_P, high_P, tolerance),
-        first,
+    lanes = len(u_LxP)
+
+    def begin(number_S: jax.Array) -> tuple[_Lane, Any]:
+        at_S = jnp.minimum(number_S, lanes - 1)
+        return jax.vmap(_Lane.at)(u_LxP[at_S]), jax.tree.map(lambda leaf_L: leaf_L[at_S], own_L)
+
+    def advance(s: _Slots) -> _Slots:
+        def step(own: Any, lane: _Lane) -> _Lane:
+            return _step(partial(expand, own), low_P, high_P, tolerance, lane)
+
+        s = s._replace(lane_S=jax.vmap(step)(s.own_S, s.lane_S))
+        ended_S = (s.lane_S.step >= steps) | (s.lane_S.stalled >= _STALLED)
+        return jax.lax.cond(jnp.any(ended_S), lambda s: _turned(s, ended_S, begin), lambda s: s, s)
+
+    first_S = jnp.arange(_SLOTS, dtype=jnp.int32)
+    nowhere = jnp.zeros_like(u_LxP), jnp.zeros_like(u_LxP, shape=lanes)
+    slots = _Slots(*begin(first_S), first_S, jnp.asarray(_SLOTS, jnp.int32), *nowhere)
+    last = jax.lax.while_loop(lambda s: jnp.any(s.number_S < count), advance, slots)
+    return last.u_LxP, last.value_L
+
+
+def _turned(s: _Slots, ended_S: jax.Array, begin: Callable[[jax.Array], tuple[_Lane, Any]]) -> _Slots:
+    """The slots after those that ended have left their results and taken the next lanes; beyond the last there is none
+    to take, and what such a slot does is dropped.
+    """
+    place_S = jnp.where(ended_S, s.number_S, len(s.u_LxP))
+    number_S = jnp.where(ended_S, s.next - 1 + jnp.cumsum(ended_S, dtype=jnp.int32), s.number_S)
+
+    def taken(new: jax.Array, old: jax.Array) -> jax.Array:
+        return jnp.where(jnp.expand_dims(ended_S, tuple(range(1, old.ndim))), new, old)
+
+    lane_S, own_S = jax.tree.map(taken, begin(number_S), (s.lane_S, s.own_S))
+    return _Slots(
+        lane_S,
+        own_S,
+        number_S,
+        s.next + jnp.sum(ended_S, dtype=jnp.int32),
+        s.u_LxP.at[place_S].set(s.lane_S.u_P, mode="drop"),
+        s.value_L.at[place_S].set(s.lane_S.value, mode="drop"),
     )
-    return last.u_P, last.value
 
 
 def _step(
-    expand: Expand,
+    expand: Callable[[jax.Array], Expansions],
     low_P: jax.Array,
     high_P: jax.Array,
     tolerance: jax.Array,
@@ -173,17 +236,18 @@ def minimise(
     `steps`, or after six steps in a row that gain less than `tolerance` relative.
     """
 
-    def block(index_L: np.ndarray) -> tuple[jax.Array, ...]:
+    def block(index_L: np.ndarray, count: np.int32) -> tuple[jax.Array, ...]:
         own = jax.tree.map(lambda leaf: leaf[index_L], data) if own_data else data
         limits = np.float64(delta), np.int32(steps), np.float64(tolerance)
-        return _minimise(law, scale, own_data, own, u_LxP[index_L], weights_LxM[index_L], *limits)
+        return _minimise(law, scale, own_data, own, count, u_LxP[index_L], weights_LxM[index_L], *limits)
 
     us, values = in_blocks(block, len(u_LxP))
     return us, values
 
 
-def in_blocks(block: Callable[[np.ndarray], tuple[jax.Array, ...]], lanes: int) -> list[np.ndarray]:
-    """The results of `block` for all lanes, which it is given by their indices, `LANES` at a time (the last repeated).
+def in_blocks(block: Callable[[np.ndarray, np.int32], tuple[jax.Array, ...]], lanes: int) -> list[np.ndarray]:
+    """The results of `block` for all lanes, `LANES` at a time: it is given their indices (the last repeated) and how
+    many of them count.
 
     Every call of one law and one padded number of points so shares one compilation. Blocks run in float64, in threads,
     one a core, since a block's loop keeps a single one busy.
@@ -192,7 +256,7 @@ def in_blocks(block: Callable[[np.ndarray], tuple[jax.Array, ...]], lanes: int) 
     def at(first: int) -> list[np.ndarray]:
         index_L = np.minimum(np.arange(first, first + LANES), lanes - 1)
         with jax.enable_x64(True):
-            return [np.asarray(part) for part in block(index_L)]
+            return [np.asarray(part) for part in block(index_L, np.int32(min(LANES, lanes - first)))]
 
     ends = [at(0)]  # alone, so that the threads find it compiled
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -59,6 +59,25 @@ def test_lanes_with_their_own_data_equal_separate_fits():
     np.testing.assert_allclose(together, alone, rtol=1e-8)
 
 
+def test_a_lane_ends_where_it_would_alone_whatever_lanes_take_their_turns_before_it():
+    rng = np.random.default_rng(0)
+    problem = Problem(CMR_RATIO, huber(0.003, "raw"), points_of({"R": SHARE}, LOSS))
+    start = np.array([-0.4, 0.2, 1.9]) + rng.normal(scale=[0.5, 0.5, 0.2], size=(71, 3))
+    weights = rng.exponential(size=(71, 12))
+    u, value = problem.minimise(start, weights, steps=40, tolerance=1e-10)
+    order = rng.permutation(71)
+    shuffled_u, shuffled_value = problem.minimise(start[order], weights[order], steps=40, tolerance=1e-10)
+    np.testing.assert_array_equal(shuffled_u, u[order])
+    np.testing.assert_array_equal(shuffled_value, value[order])
+    for lane in (0, 7, 8, 63, 64, 70):
+        alone_u, alone_value = problem.minimise(start[[lane]], weights[[lane]], steps=40, tolerance=1e-10)
+        np.testing.assert_array_equal(alone_u[0], u[lane])
+        assert alone_value == value[lane]
+    short = problem.minimise(start, weights, steps=4, tolerance=1e-10)[1]
+    assert (short >= value).all()
+    assert np.mean(short > value) > 0.5, "the limit of steps is each lane's own"
+
+
 def test_a_parameter_stops_at_its_bound_and_the_others_still_settle():
     law = Law(
         "bounded",
