@@ -24,7 +24,7 @@ from scaling.sweeps.plan import Width
 from scaling.sweeps.workbench import Workbench
 from scaling.training.loop import PackJob, PackRun
 from scaling.training.state import TrainState
-from scaling.training.tables import Stream, run_tables
+from scaling.training.tables import Stream, horizon, run_tables
 from scaling.training.trainer import CHUNK, OutOfMemoryError, memory_errors
 
 LOG = logging.getLogger("scaling")
@@ -36,12 +36,15 @@ LEAST_GAIN = 0.05  # for which another width is taken: less is within the noise 
 
 @dataclasses.dataclass(frozen=True)
 class Speed:
-    """A measured width: seconds that one step of one run takes in a full pack, bytes a device at the peak."""
+    """A measured width: seconds that one step of one run takes in a full pack, bytes a device at the peak; whether all
+    others that might be faster were tried.
+    """
 
     width: Width
     seconds_per_step: float
     bytes_per_device: int
     compile_seconds: float
+    settled: bool = False
 
 
 def device_memory() -> int:
@@ -94,7 +97,9 @@ class Tuner:
         if path.exists():
             try:
                 record = read_json(path)
-                return Speed(Width(**record.pop("width")), **record)
+                speed = Speed(Width(**record.pop("width")), **record)
+                if speed.settled or not self._another_pays(speed, runs):
+                    return speed
             except CorruptFileError as error:
                 LOG.warning("%s: %s; measuring again", path, error.why)
         speed = self._climb(runs)
@@ -104,23 +109,32 @@ class Tuner:
     def _path(self, program: Run, runs: int) -> Path:
         device = jax.local_devices()[0]
         facts = [repr(program), runs, device.device_kind, len(jax.local_devices()), jax.__version__,
-                 self.bench.corpus(program).checksum]
+                 self.bench.corpus(program).checksum, [field.name for field in dataclasses.fields(Speed)]]
         return self.folder / f"{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]}.json"
 
     def _climb(self, runs: Sequence[Run]) -> Speed:
-        """Try widths while they get faster; halve the runs a device while the program takes too much memory."""
+        """Try widths while they get faster and the runs have enough to do; halve the runs a device while the program
+        takes too much memory.
+        """
         program, devices = runs[0].program, len(jax.local_devices())
         data = split(program, len(runs), devices)
         rows = devices // data
         per_row = min(-(-len(runs) // rows), MOST_RUNS_A_DEVICE)
         best: Speed | None = None
         for vmap in candidates(per_row, jax.default_backend() != "cpu"):
+            if best is not None and not self._another_pays(best, runs):
+                return best
             speed = self._fitting(runs, rows, per_row, vmap, data)
             if best is not None and speed.seconds_per_step > (1 - LEAST_GAIN) * best.seconds_per_step:
                 break
             best = speed
         assert best is not None
-        return best
+        return dataclasses.replace(best, settled=True)
+
+    def _another_pays(self, speed: Speed, runs: Sequence[Run]) -> bool:
+        """Whether all steps of the runs take longer than another width takes to compile: no gain can be larger."""
+        windows = self.bench.windows(runs[0].program)
+        return sum(horizon(run, windows) for run in runs) * speed.seconds_per_step > speed.compile_seconds
 
     def _fitting(self, runs: Sequence[Run], rows: int, per_row: int, vmap: int, data: int) -> Speed:
         """Speed with as many runs a device as fit. Raises ConfigError where not even one does."""

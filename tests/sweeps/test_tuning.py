@@ -58,10 +58,12 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Width], flo
     """Replace measurement by given seconds a width and bytes a lane of one of 8 devices; returns the widths asked."""
     asked: list[Width] = []
 
-    def install(seconds: Callable[[Width], float], bytes_per_lane: int = 1) -> list[Width]:
+    def install(
+        seconds: Callable[[Width], float], bytes_per_lane: int = 1, compile_seconds: float = 0.0
+    ) -> list[Width]:
         def measure(self: Tuner, runs: list[Run], width: Width) -> Speed:
             asked.append(width)
-            return Speed(width, seconds(width), width.lanes * bytes_per_lane // 8, 0.0)
+            return Speed(width, seconds(width), width.lanes * bytes_per_lane // 8, compile_seconds)
 
         monkeypatch.setattr(Tuner, "_measure", measure)
         return asked
@@ -82,6 +84,23 @@ def test_the_first_width_wins_where_the_second_is_slower(
     asked = measured(lambda width: float(width.vmap))
     assert Tuner(bench).speed(runs).width == Width(40, 1, 1)
     assert [width.vmap for width in asked] == [1, 4]
+
+
+def test_no_other_width_is_tried_where_all_the_steps_take_less_than_compiling_it(
+    bench: Workbench, runs: list[Run], measured: Callable
+) -> None:
+    asked = measured(lambda width: 1.0 / width.vmap, compile_seconds=40 * 20.0)
+    first = Tuner(bench).speed(runs)
+    assert (first.width.vmap, first.settled, [width.vmap for width in asked]) == (1, False, [1])
+    assert Tuner(bench).speed(runs) == first
+    assert len(asked) == 1, "remembered"
+    longer = [small_run(**{"data.domains": dict(run.data.domains), "data.mixture": {"text": 1.0}, "model.width": 8,
+                           "training.seed": run.training.seed, "training.duration": {"steps": 21}}) for run in runs]
+    assert longer[0].program == runs[0].program
+    second = Tuner(bench).speed(longer)
+    assert (second.width.vmap, second.settled, [width.vmap for width in asked]) == (4, True, [1, 1, 4])
+    assert Tuner(bench).speed(runs) == second
+    assert len(asked) == 3, "what longer runs settled serves shorter ones"
 
 
 def test_packs_hold_a_bounded_number_of_runs(bench: Workbench, runs: list[Run], measured: Callable) -> None:
@@ -131,7 +150,7 @@ def test_a_measured_choice_is_remembered(
 def test_a_damaged_choice_is_named_and_measured_again(
     bench: Workbench, runs: list[Run], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:
-    speed = Speed(Width(4, 1, 1), 1e-3, 1000, 1.0)
+    speed = Speed(Width(4, 1, 1), 1e-3, 1000, 1.0, settled=True)
     monkeypatch.setattr(Tuner, "_measure", lambda *_: speed)
     assert Tuner(bench).speed(runs[:2]) == speed
     [path] = [path for path in (bench.cache / "widths").iterdir() if '"lanes": 4' in path.read_text()]
