@@ -250,15 +250,15 @@ class Run:
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
 
-@functools.lru_cache(maxsize=65536)
 def _canonical_section(section: Any, tokens_per_step: int) -> Any:
+    """Not cached: to a cache 1, 1.0 and True are one, and an id would depend on the runs before it."""
     if isinstance(section, Duration):
         if section.epochs is not None:
             return {"epochs": section.epochs}
         return {"steps": section.in_steps(tokens_per_step)}
     if fields.is_section(section):
         given = {field.name: getattr(section, field.name) for field in dataclasses.fields(section)
-                 if getattr(section, field.name) is not field.default}  # a new optional field leaves old ids alone
+                 if getattr(section, field.name) != field.default}  # a new optional field leaves old ids alone
         return {name: _canonical_section(value, tokens_per_step) for name, value in given.items()}
     return section
 

@@ -4,6 +4,8 @@ import dataclasses
 import json
 import math
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -319,7 +321,32 @@ def test_run_id_of_the_base_configuration_is_stable() -> None:
     """Update the id only with a change of meaning: a field added, removed, renamed, or a changed value in
     configs/base.py. Anything else that moves it makes every finished run of every store train again.
     """
-    assert run_from(get_config()).run_id == "7ffa160a158c"
+    assert run_from(get_config()).run_id == "4c9ba8b4c543"
+
+
+def test_run_id_depends_on_no_run_before_nor_on_where_its_words_come_from() -> None:
+    """1, 1.0 and True are equal, and a word read from JSON is another object than the default that it equals."""
+    changes = [{"training": {"z_loss": z_loss, "seed": seed}, "model": {"tied_head": tied, "feedforward_ratio": ratio}}
+               for z_loss in (0.0, 1.0) for seed in (0, 1) for tied in (False, True) for ratio in (1.0, 2.0, 4.0)]
+
+    def ids(order: int) -> dict[str, str]:
+        found = {}
+        for change in changes[::order]:
+            values = get_config().to_dict()
+            for section, given in change.items():
+                values[section] |= given
+            run = run_from(values)
+            found[json.dumps(change)] = run.run_id
+            assert run_from(json.loads(json.dumps(run.dump()))).run_id == run.run_id
+        return found
+
+    assert ids(1) == ids(-1)
+    assert len(set(ids(1).values())) == len(changes)
+    code = ("import json, sys; from scaling.config import run_from;"
+            "print(run_from(json.load(sys.stdin)).run_id)")
+    dumped = json.dumps(run_from(get_config()).dump())
+    ended = subprocess.run([sys.executable, "-c", code], input=dumped, capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == run_from(get_config()).run_id
 
 
 def shuffled(value: Any, order: random.Random) -> Any:

