@@ -5,11 +5,14 @@ children of tests included, and LLVM's optimizations where networks are trained 
 same, the last bits of their results are not. `XLA_FLAGS= make test` leaves the first in.
 """
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+os.environ["JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES"] = "none"
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 import jax
 import pytest
@@ -17,15 +20,16 @@ import pytest
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+gc.set_threshold(10_000, 20, 50)  # a full collection walks a million objects of JAX's caches, each time for nothing
+
 BRIEF = {"models", "optimizers", "training", "workloads"}  # folders whose programs run for a moment
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Compiled programs are kept with pytest's own cache: the processes of one session compile many of the same."""
+    """Compiled programs are kept with pytest's own cache: processes and children of a session compile many of the same.
+    """
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(config.cache.mkdir("compiled"))
     jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
-    jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -90,7 +90,7 @@ def _initial_params(model: Transformer, sequence: int, seed: Array) -> Any:
 
 def initial_params(program: Run, vocabulary: int, seed: Any) -> Any:
     """Fresh parameters from a run's seed: one compiled program a model, whatever else the runs of it are."""
-    return _initial_params(model_of(program, vocabulary), program.data.sequence, seed)
+    return _initial_params(model_of(program, vocabulary), program.data.sequence, jnp.asarray(seed, jnp.int32))
 
 
 def fresh_state(program: Run, params: Any, inputs: Any = None) -> TrainState:

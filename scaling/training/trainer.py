@@ -191,7 +191,7 @@ class PackTrainer:
 
     def initial(self, seed_W: np.ndarray, inputs_W: Any = None) -> TrainState:
         """Fresh states from seeds, and from the inputs of mixers where the program has one."""
-        params = {seed: jax.device_get(initial_params(self.program, self.vocabulary, np.int32(seed)))
+        params = {seed: jax.device_get(initial_params(self.program, self.vocabulary, seed))
                   for seed in set(seed_W.tolist())}
         params_W = jax.tree.map(lambda *leaves: np.stack(leaves), *(params[seed] for seed in seed_W.tolist()))
         return self._fresh(self.put(params_W), inputs_W)

@@ -165,7 +165,9 @@ def test_the_page_says_the_answer_and_holds_every_figure(store: Store, found: Fi
     record = json.loads(json.dumps(norms_page.record(found), allow_nan=False))
     assert record["claims"][0]["verdict"] == "reproduced"
     assert len(record["arms"]) == 19 * 5
-    assert "peri +0.150" in norms_page.summary(found)
+    gain = norms.gain(found.arms, found.settings, "peri")[8].mean()
+    assert gain == pytest.approx(0.15, abs=0.01)
+    assert f"peri {gain:+.3f}" in norms_page.summary(found)
 
 
 def test_lost_runs_and_ends_of_the_grid_are_told(found: Findings) -> None:

@@ -32,7 +32,8 @@ def small(**study: object) -> ConfigDict:
     return c
 
 
-MIDDLE = {method.name: method.trials[1] for method in mixer_rounds.settings_of(small()).methods}
+METHODS = {method.name: method for method in mixer_rounds.settings_of(small()).methods}
+MIDDLE = {name: method.trials[1] for name, method in METHODS.items()}
 
 
 def world(shares: Mapping[str, float]) -> dict[str, float]:
@@ -41,10 +42,10 @@ def world(shares: Mapping[str, float]) -> dict[str, float]:
 
 
 def ends(run: Run) -> Mapping[str, float]:
-    """The middle strength is the right one for all; bandits have no rate."""
+    """The middle strength is the right one for all."""
     assert run.mixer is not None
     name = run.mixer.name
-    right = MIDDLE[name] in (run.mixer.rate, run.mixer.memory)
+    right = getattr(run.mixer, METHODS[name].strength) == MIDDLE[name]
     if name in PULLS:
         return synthetic_mixers.toward(run, OPTIMUM, PULLS[name] if right else PULLS[name] / 10)
     return synthetic_mixers.toward(run, FAR, 0.3 if right else 0.8)

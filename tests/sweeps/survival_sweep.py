@@ -38,7 +38,7 @@ from scaling.training.loop import PackRun
 from small_sweeps import assert_same, tables
 
 BRANCH = {"parent.optimizer": "keep", "schedule.name": "linear", "schedule.floor": 0.0, "schedule.warmup": {"steps": 0}}
-AIMED = ("after save state", "before write runs", "after write runs")  # moments that every torture must hit
+AIMED = ("after save state", "before end of runs", "after end of runs")  # moments that every torture must hit
 LAST = mmap.mmap(-1, 64)  # the last moment of a life, shared with the children
 
 
@@ -92,6 +92,8 @@ def live(folder: Path, workdir: Path, last: int | str | None, delay: float) -> N
     moments.watch(checkpoints, "save",
                   lambda target, *_: "save state" if target.parent.name == "states" else "save checkpoint")
     moments.watch(checkpoints, "remove", lambda target: f"remove from {target.parent.parent.name}")
+    moments.watch(Store, "write", lambda store, table, name, rows:
+                  "end of runs" if table == "runs" and set(rows.status) <= set(FINAL) else f"rows of {table}")
     moments.watch(Store, "remove", lambda store, table, names: f"remove {table}")
     moments.watch(PackRun, "advance", lambda *_: "chunk")
     set_up_jax()

@@ -18,4 +18,3 @@ def test_jaxs_own_setting_of_the_folder_comes_first(own: bool, tmp_path: Path, m
         assert jax.config.jax_compilation_cache_dir == (before if own else str(tmp_path / "compiled"))
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

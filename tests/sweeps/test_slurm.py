@@ -25,7 +25,11 @@ CLUSTER = {"scheduler": "local", "parameters": PARAMETERS, "retries": 1}
 @needs_submitit
 @left_open
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGUSR2])
-def test_a_job_that_is_cut_off_goes_on(number: signal.Signals, tmp_path: Path) -> None:
+def test_a_job_that_is_cut_off_goes_on(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # for how long submitit looks for the results of a dead job, in case that a folder of many machines shows them late
+    monkeypatch.setattr("submitit.core.core.Job._results_timeout_s", 1)
     runs = branching(base_run(tmp_path, **{"training.duration": {"steps": 1500}}))[:2]
     workdir, cache = tmp_path / "sweep", tmp_path / "cache"
     retries = 1 if number == signal.SIGKILL else 0
