@@ -41,6 +41,8 @@ def regret_claims(compared: pd.DataFrame, sources: Mapping[str, str], settings: 
     for name, rows in compared[compared.name.isin(sources)].groupby("name", sort=False):
         by_seed = rows.groupby("seed")[["regret", "gain"]].agg(["mean", "size"])
         whole = by_seed[by_seed[("regret", "size")] == len(settings.targets)]
+        if whole.empty:
+            continue
         regret, gain = (t_interval(whole[(column, "mean")].to_numpy(), settings.level) for column in ("regret", "gain"))
         where = f"over {len(settings.targets)} targets, width {min(settings.widths)}"
         claims.append(at_most(

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from scipy.optimize import LinearConstraint, minimize
 
 from configs import mixing_laws as configuration
-from experiments import mixing_laws, mixing_laws_page
+from experiments import mixing_laws, mixing_laws_page, mixture_claims
 from experiments.mixing_laws import BEST_FOUND, NATURAL, Compared, Findings
 from experiments.mixture_accuracy import LINE, SAME_SHARES, inside, lattice_means, relative_errors
 from experiments.mixture_methods import ADDITIVE, EXPONENTIAL, LINEAR, TREES, fit_term
@@ -202,6 +202,15 @@ def test_mixtures_that_were_never_trained_are_refused_or_noted(store: Store, fou
     gone = (table.kind == "compared") & np.isclose(table[list(DOMAINS)], [law[d] for d in DOMAINS]).all(axis=1)
     _, notes = mixing_laws.compare_mixtures(table[~gone], found.methods, settings)
     assert f"{TREES}, target equal: its mixture was not trained; run the sweep again" in notes
+
+
+def test_a_method_that_lacks_a_target_has_no_claim_of_its_regret(found: Findings) -> None:
+    by_seed = pd.concat([one.by_seed.assign(target=one.target, name=one.name) for one in found.compared])
+    sources = {method.name: method.source for method in found.methods.values()}
+    lacking = by_seed[(by_seed.name != TREES) | (by_seed.target != "equal")]
+    whole, left = (mixture_claims.regret_claims(rows, sources, found.settings) for rows in (by_seed, lacking))
+    assert left == [claim for claim in whole if TREES not in claim.statement]
+    assert 0 < len(left) < len(whole)
 
 
 def test_settings_that_contradict_are_refused() -> None:

@@ -95,7 +95,9 @@ def test_every_verdict_is_the_truths(found: Findings) -> None:
     assert said["Some online mixer beats best static"] == "not reproduced"
     assert said[f"Aioli {lower}"] == said[f"{BEST} {lower}"] == "reproduced"
     assert said[f"DoGE {lower}"] == said[f"ODM {lower}"] == "not reproduced"
-    assert said[f"DoReMi {lower}"] == "inconclusive"
+    equal, = (claim for claim in found.claims if claim.statement == f"DoReMi {lower}")
+    assert equal.value == pytest.approx(0, abs=3e-3)
+    assert equal.verdict == verdict(equal.low, equal.high, 0.0)
     assert said["DoReMi with the tokens of its other runs counted beats stratified sampling of as many"] == (
         "not reproduced")  # the world gains 0.2 nats from three times the tokens
 
