@@ -84,7 +84,7 @@ def test_final_losses_are_those_of_models_trained_on_a_proxys_answer(found: Find
     assert gaps.value[KNOWN] == pytest.approx(truth, abs=0.002)
     answer = {"lower": 1 / 3 + 0.45 / 6, "noise": 1 / 3 - 0.45 / 3, "upper": 1 / 3 + 0.45 / 6}
     proxy = np.mean(list(world(answer).values())) - np.mean(list(world(dict.fromkeys(BEST, 1 / 3)).values()))
-    assert gaps.value["doremi"] == pytest.approx(proxy, abs=0.002)
+    assert gaps.value["doremi"] == pytest.approx(proxy, abs=0.004)
     assert (gaps.wide_low < gaps.low).all()
     assert verdicts(found)["Some online mixer beats stratified"] == "reproduced"
     assert verdicts(found)["ODM ends with a lower mean held-out loss than stratified"] == "not reproduced"
