@@ -32,6 +32,7 @@ MOST_RUNS_A_DEVICE = 64
 MEMORY_SHARE = 0.8  # of what the device reports free
 MEASURED_SECONDS = 0.2
 LEAST_GAIN = 0.05  # for which another width is taken: less is within the noise of a short measurement
+REPEATS, DOUBTED = 2, 1.5  # more timings of each of two widths, unless the new one takes so many times as long
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +110,7 @@ class Tuner:
     def _path(self, program: Run, runs: int) -> Path:
         device = jax.local_devices()[0]
         facts = [repr(program), runs, device.device_kind, len(jax.local_devices()), jax.__version__,
-                 self.bench.corpus(program).checksum, [field.name for field in dataclasses.fields(Speed)]]
+                 self.bench.corpus(program).checksum, REPEATS, [field.name for field in dataclasses.fields(Speed)]]
         return self.folder / f"{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]}.json"
 
     def _climb(self, runs: Sequence[Run]) -> Speed:
@@ -125,11 +126,22 @@ class Tuner:
             if best is not None and not self._another_pays(best, runs):
                 return best
             speed = self._fitting(runs, rows, per_row, vmap, data)
-            if best is not None and speed.seconds_per_step > (1 - LEAST_GAIN) * best.seconds_per_step:
-                break
+            if best is not None:
+                best, speed = self._again(runs, best, speed)
+                if speed.seconds_per_step > (1 - LEAST_GAIN) * best.seconds_per_step:
+                    break
             best = speed
         assert best is not None
         return dataclasses.replace(best, settled=True)
+
+    def _again(self, runs: Sequence[Run], best: Speed, other: Speed) -> tuple[Speed, Speed]:
+        """Both at their fastest of several timings in turn: work beside ours on the machine slows one, rarely all."""
+        for _ in range(REPEATS):
+            if other.seconds_per_step < DOUBTED * best.seconds_per_step:
+                best, other = (dataclasses.replace(speed, seconds_per_step=min(
+                    speed.seconds_per_step, self._measure(runs, speed.width).seconds_per_step))
+                    for speed in (best, other))
+        return best, other
 
     def _another_pays(self, speed: Speed, runs: Sequence[Run]) -> bool:
         """Whether all steps of the runs take longer than another width takes to compile: no gain can be larger."""
@@ -155,7 +167,7 @@ class Tuner:
         What the compiled program says that it takes is looked at first: nothing too large is ever placed.
         """
         program = runs[0].program
-        LOG.info("compiling and timing width %d, depth %d: %d lanes, %d vmapped at a time", program.model.width,
+        LOG.info("measuring width %d, depth %d: %d lanes, %d vmapped at a time", program.model.width,
                  program.model.depth, width.lanes, width.vmap)
         trainer, windows, template = (self.bench.trainer(program, width), self.bench.windows(program),
                                       self.bench.template(program))
