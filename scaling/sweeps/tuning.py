@@ -137,11 +137,14 @@ class Tuner:
     def _again(self, runs: Sequence[Run], best: Speed, other: Speed) -> tuple[Speed, Speed]:
         """Both at their fastest of several timings in turn: work beside ours on the machine slows one, rarely all."""
         for _ in range(REPEATS):
-            if other.seconds_per_step < DOUBTED * best.seconds_per_step:
-                best, other = (dataclasses.replace(speed, seconds_per_step=min(
-                    speed.seconds_per_step, self._measure(runs, speed.width).seconds_per_step))
-                    for speed in (best, other))
+            if other.seconds_per_step > DOUBTED * best.seconds_per_step:
+                break
+            best, other = (self._retimed(runs, speed) for speed in (best, other))
         return best, other
+
+    def _retimed(self, runs: Sequence[Run], speed: Speed) -> Speed:
+        seconds = self._measure(runs, speed.width).seconds_per_step
+        return dataclasses.replace(speed, seconds_per_step=min(speed.seconds_per_step, seconds))
 
     def _another_pays(self, speed: Speed, runs: Sequence[Run]) -> bool:
         """Whether all steps of the runs take longer than another width takes to compile: no gain can be larger."""
