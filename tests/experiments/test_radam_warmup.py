@@ -29,8 +29,8 @@ def small() -> ConfigDict:
 
 
 def truth(run: Run, step: int) -> float:
-    """Adam with warm-up has its least at BEST; without, it lags by LAG above that with β₂ .999, and by UNSURE or -UNSURE
-    in turn from seed to seed with .98; published RAdam equals warm-up; the released form is RELEASED worse.
+    """Adam with warm-up has its least at BEST; without, it lags by LAG above that with β₂ .999, and by UNSURE or
+    -UNSURE in turn from seed to seed with .98; published RAdam equals warm-up; the released form is RELEASED worse.
     """
     peak, cold = run.schedule.peak, run.schedule.warmup.steps == 0
     loss = 2.0 + 0.1 * run.training.seed + 0.05 * math.log(peak / BEST, 3) ** 2 + noise(run)
