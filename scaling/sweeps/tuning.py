@@ -156,7 +156,10 @@ class Tuner:
         most, program = MEMORY_SHARE * device_memory(), runs[0].program
         while True:
             vmap = min(vmap, per_row)
-            speed = self._measure(runs, Width(rows * -(-per_row // vmap) * vmap, vmap, data))
+            width = Width(rows * -(-per_row // vmap) * vmap, vmap, data)
+            LOG.info("compiling and timing width %d, depth %d: %d lanes, %d vmapped at a time", program.model.width,
+                     program.model.depth, width.lanes, width.vmap)
+            speed = self._measure(runs, width)
             if speed.bytes_per_device <= most and math.isfinite(speed.seconds_per_step):
                 return speed
             check(per_row > 1, "data.batch", program.data.batch,
@@ -170,8 +173,6 @@ class Tuner:
         What the compiled program says that it takes is looked at first: nothing too large is ever placed.
         """
         program = runs[0].program
-        LOG.info("measuring width %d, depth %d: %d lanes, %d vmapped at a time", program.model.width,
-                 program.model.depth, width.lanes, width.vmap)
         trainer, windows, template = (self.bench.trainer(program, width), self.bench.windows(program),
                                       self.bench.template(program))
         chosen = [runs[i % len(runs)] for i in range(width.lanes)]
