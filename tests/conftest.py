@@ -1,8 +1,8 @@
 """Settings of every test: rank promotion is an error, as are warnings (pyproject.toml); eight host devices.
 
-What the suite costs is compilation, so XLA leaves out what costs most there: its newest code generator everywhere,
-children of tests included, and LLVM's optimizations where networks are trained for a few steps. The programs are the
-same, the last bits of their results are not. `XLA_FLAGS= make test` leaves the first in.
+What the suite costs is compilation, so XLA leaves out what costs most there: its newest code generator and most of
+LLVM's optimizations everywhere, children of tests included, and all of LLVM's where networks are trained for a few
+steps. The programs are the same, the last bits of their results are not. `XLA_FLAGS= make test` leaves the first in.
 """
 
 import gc
@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=1")
 os.environ["JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES"] = "none"
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
