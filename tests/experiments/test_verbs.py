@@ -20,8 +20,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     texts = tmp_path_factory.mktemp("texts")
     for seed, domain in enumerate(("prose", "code")):
         write_text(texts / domain, seed, 300)
-    return {**os.environ, "TINY_TEXTS": str(texts), "SCALING_CACHE": str(tmp_path_factory.mktemp("cache")),
-            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # compiles twice as fast
+    return {**os.environ, "TINY_TEXTS": str(texts), "SCALING_CACHE": str(tmp_path_factory.mktemp("cache"))}
 
 
 def verb(name: str, environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -75,7 +74,7 @@ def test_report_comes_from_the_store_alone(workdir: Path, environment: dict[str,
     said = (workdir / "report.html").read_text()
     (workdir / "report.html").unlink()
     (workdir / "fits.json").unlink()
-    without = {**environment, "SCALING_CACHE": "/nonexistent", "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
+    without = {**environment, "SCALING_CACHE": "/nonexistent"}
     done = verb("report", without, f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
     assert len((workdir / "report.html").read_text()) == pytest.approx(len(said), rel=0.2)
