@@ -38,8 +38,9 @@ def fit(
 
     `columns` maps a law's input to its column (same name by default). `group` names the column whose equal values share
     noise: the run; None makes each row its own group. `stratum` names a column constant within a group; resampling
-    stays within strata. `weights` names a column of factors on the rows' terms of the objective, `error` one of known
-    standard errors of the target, in whose units residuals are then measured. `objective`: by default
+    stays within strata, of which those of fewer than 3 groups are joined. `weights` names a column of positive factors
+    on the rows' terms of the objective, `error` one of known standard errors of the target, in whose units residuals
+    are then measured. `objective`: by default
     `huber(1e-3)` on log loss (`huber(1.345)` with known errors), `least_squares()` for a law whose `scale` is raw.
     `holdout`: a condition such as "N > 1e9", a boolean mask over rows, or a function from the table to one, such as
     `largest("N")`; those rows are predicted, never fitted.

@@ -11,6 +11,7 @@ from scaling.fitting.points import Points
 from scaling.fitting.solver import Expansion
 
 MOST = 5.0  # variance of a weight beyond which nearly all weight would sit on one or two groups
+FEWEST = 3  # groups whose weights are drawn together: those of two sum to 2, and cannot vary as much as they should
 
 
 def random_weights(near: Expansion, points: Points, delta: float, draws: int, seed: int) -> np.ndarray:
@@ -24,18 +25,31 @@ def group_weights(group_M: np.ndarray, stratum_M: np.ndarray, variance: float, d
     """Random weights of the groups for each draw, [B, G]: gamma, summing within each stratum to the number of its
     groups, of mean 1 and `variance` (the Bayesian bootstrap, Rubin 1981, has that of exponential ones).
 
-    No group is ever left out, so every draw can be fitted. A stratum of one keeps its weight 1. Weights in a stratum of
-    n are drawn with variance v*n/(n - v), at most `MOST`, and scaling them to their sum brings that down to v. The same
-    seed and groups give paired weights, whatever the variance. Raises ValueError for a group in two strata.
+    No group is ever left out, so every draw can be fitted. The total score of a stratum's n groups varies about the
+    stratum's mean, which takes one of its degrees of freedom: by v*n/(n - 1) of the squares there, over G/(G - 1) of
+    all G groups, which `variance` holds already. Weights drawn with variance u*n/(n - u), at most `MOST`, and scaled to
+    their sum do that for u = v*n/(n - 1)*(G - 1)/G. Strata of fewer than `FEWEST` groups are drawn with the next
+    smallest (collapsed strata, Cochran 1977): their intervals hold what differs between them too. The same seed and
+    groups give paired weights, whatever the variance. Raises ValueError for a group in two strata.
     """
     stratum_G = group_strata(group_M, stratum_M)
-    weights_BxG = np.random.default_rng(seed).random((draws, stratum_G.size))
-    for stratum in np.unique(stratum_G):
-        members = np.flatnonzero(stratum_G == stratum)
-        raised = min(variance * members.size / max(members.size - variance, 1e-9), MOST)
+    groups = stratum_G.size
+    weights_BxG = np.random.default_rng(seed).random((draws, groups))
+    for members in _pools(stratum_G):
+        n = members.size
+        wanted = variance * (n * (groups - 1) / (max(n - 1, 1) * groups))
+        raised = min(wanted * n / max(n - wanted, 1e-9), MOST)
         drawn_BxG = special.gammaincinv(1 / raised, weights_BxG[:, members])
-        weights_BxG[:, members] = drawn_BxG * (members.size / drawn_BxG.sum(axis=1, keepdims=True))
+        weights_BxG[:, members] = drawn_BxG * (n / drawn_BxG.sum(axis=1, keepdims=True))
     return weights_BxG
+
+
+def _pools(stratum_G: np.ndarray) -> list[np.ndarray]:
+    """The groups whose weights are drawn together: strata, the smallest joined until none has fewer than `FEWEST`."""
+    pools = sorted((np.flatnonzero(stratum_G == stratum) for stratum in np.unique(stratum_G)), key=len)
+    while len(pools) > 1 and len(pools[0]) < FEWEST:
+        pools = sorted([np.concatenate(pools[:2]), *pools[2:]], key=len)
+    return pools
 
 
 def weight_variance(groups: int, spent: float, residual_M: np.ndarray, weight_M: np.ndarray, delta: float) -> float:

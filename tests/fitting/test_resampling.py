@@ -23,16 +23,28 @@ def test_weights_have_mean_one_and_the_variance_asked_for(variance):
     assert (weights @ score).var() / np.sum(score**2) == pytest.approx(variance, rel=0.03)
 
 
-def test_weights_sum_within_strata_and_a_stratum_of_one_keeps_its_weight():
-    stratum = np.repeat([0, 1, 2], [9, 12, 3])
+def test_weights_sum_within_strata_and_a_small_stratum_is_drawn_with_the_next():
+    stratum = np.repeat([0, 1, 2], [9, 12, 3])  # of 3, 4 and 1 groups
     weights = group_weights(GROUP, stratum, 1.1, draws=300, seed=0)
     assert weights.shape == (300, 8)
-    np.testing.assert_allclose(weights[:, :3].sum(axis=1), 3, rtol=1e-12)
     np.testing.assert_allclose(weights[:, 3:7].sum(axis=1), 4, rtol=1e-12)
-    np.testing.assert_allclose(weights[:, 7], 1, rtol=1e-12)
-    assert weights[:, :7].std(axis=0).min() > 0.5
+    np.testing.assert_allclose(weights[:, [0, 1, 2, 7]].sum(axis=1), 4, rtol=1e-12)
+    assert weights.std(axis=0).min() > 0.5
+    np.testing.assert_allclose(group_weights(np.arange(2), np.arange(2), 1.1, 300, seed=0).sum(axis=1), 2, rtol=1e-12)
     with pytest.raises(ValueError, match="stratum must be constant within a group"):
         group_weights(np.array([0, 0, 1]), np.array([0, 1, 1]), 1.1, draws=3, seed=0)
+
+
+@pytest.mark.parametrize("each", [3, 5, 30])
+def test_the_total_score_of_strata_varies_as_their_groups_do(each):
+    """By the sum over strata of n/(n - 1) times the squares about a stratum's mean, as in survey sampling, over the
+    G/(G - 1) by which the same squares about zero vary without strata."""
+    strata = 4
+    weights = group_weights(np.arange(strata * each), np.repeat(np.arange(strata), each), 1.0, draws=40_000, seed=0)
+    score = np.random.default_rng(1).normal(size=(strata, each)) + 3 * np.arange(strata)[:, None]
+    squares = np.sum((score - score.mean(axis=1, keepdims=True)) ** 2) * each / (each - 1)
+    wanted = squares * (strata * each - 1) / (strata * each)
+    assert (weights @ score.ravel()).var() == pytest.approx(wanted, rel=0.04)
 
 
 def test_weights_of_one_seed_pair_across_variances():
