@@ -13,6 +13,7 @@ from scaling.fitting.objectives import Objective
 from scaling.fitting.points import Points
 from scaling.laws.law import Law, TableError, read_column
 
+WEIGHTS = "the weights= of the rows; drop a row that shall not count, or name it with holdout="
 Holdout = np.ndarray | pd.Series | str | Callable[[pd.DataFrame], Any] | None
 
 
@@ -51,7 +52,7 @@ def read_points(
     inputs = law.read_inputs(table, columns)
     law.check_units(table, columns)
     target_M = read_target(table, target, law, objective)
-    weight_M = _read_positive(table, weights, "the weights= of the rows", zero=True) if weights else np.ones(rows)
+    weight_M = _read_positive(table, weights, WEIGHTS) if weights else np.ones(rows)
     sigma_M = _read_positive(table, error, "the standard errors of the target, error=") if error else None
     group_M = read_codes(table, group, "group") if group else np.arange(rows)
     stratum_M = read_codes(table, stratum, "stratum") if stratum else np.zeros(rows, dtype=np.int64)
@@ -66,14 +67,11 @@ def read_points(
     )
 
 
-def _read_positive(table: pd.DataFrame, column: str, purpose: str, zero: bool = False) -> np.ndarray:
+def _read_positive(table: pd.DataFrame, column: str, purpose: str) -> np.ndarray:
     values_M = read_column(table, column, purpose)
-    if (bad_M := (values_M < 0) if zero else (values_M <= 0)).any():
+    if (bad_M := values_M <= 0).any():
         row = int(np.argmax(bad_M))
-        raise TableError(
-            f"column {column!r}, row {table.index[row]}: {values_M[row]:g} must be {'>= 0' if zero else '> 0'}: it is"
-            f" {purpose}"
-        )
+        raise TableError(f"column {column!r}, row {table.index[row]}: {values_M[row]:g} must be > 0: it is {purpose}")
     return values_M
 
 

@@ -18,7 +18,7 @@ def table(noise=0.004, seed=0, sizes=(0.5, 2.0)):
 
 
 def test_a_weight_column_counts_rows():
-    rows = table().assign(times=np.resize([1, 3, 0, 2], 24))
+    rows = table().assign(times=np.resize([1, 3, 4, 2], 24))
     weighted = fitting.fit(CMR_RATIO, rows, group=None, weights="times", bootstrap=0)
     repeated = fitting.fit(CMR_RATIO, rows.loc[rows.index.repeat(rows["times"])], group=None, bootstrap=0)
     assert weighted.value == pytest.approx(repeated.value, rel=1e-9)
@@ -76,7 +76,8 @@ def test_points_travel_with_the_fit():
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [
-        ({"w": [1.0, -2.0] * 12}, {"weights": "w"}, "column 'w', row 1: -2 must be >= 0: it is the weights="),
+        ({"w": [1.0, -2.0] * 12}, {"weights": "w"}, "column 'w', row 1: -2 must be > 0: it is the weights="),
+        ({"w": [1.0, 0.0] * 12}, {"weights": "w"}, "row 1: 0 must be > 0: .*drop a row that shall not count"),
         ({"se": [0.0, 1.0] * 12}, {"error": "se"}, "column 'se', row 0: 0 must be > 0: it is the standard errors"),
         ({}, {"weights": "w"}, "column 'w' is missing: it is the weights= of the rows"),
     ],

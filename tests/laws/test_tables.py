@@ -63,7 +63,7 @@ def test_a_table_of_the_wrong_shape_is_told_what_to_add(table, change, message):
 def test_missing_labels_weights_and_groups_are_named(table):
     with pytest.raises(TableError, match=r"column 'run_id' \(group\) is missing.*pass group=None"):
         fitting.fit(CHINCHILLA, table, columns=COLUMNS)
-    with pytest.raises(TableError, match="column 'w', row 103: -1 must be >= 0: it is the weights= of the rows"):
+    with pytest.raises(TableError, match="column 'w', row 103: -1 must be > 0: it is the weights= of the rows"):
         fitting.fit(CHINCHILLA, table.assign(w=[1, 1, 1, -1] * 3), columns=COLUMNS, group=None, weights="w")
     with pytest.raises(TableError, match="column 'e', row 100: 0 must be > 0: it is the standard errors"):
         fitting.fit(CHINCHILLA, table.assign(e=0.0), columns=COLUMNS, group=None, error="e")
