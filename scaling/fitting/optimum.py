@@ -106,10 +106,13 @@ def sweep_optimum(
 ) -> Optimum:
     """The optimum of one sweep over `inputs` (positive columns; one row a run, repeats are seeds).
 
-    Weighted least squares of the loss on a full quadratic in log inputs. A run whose loss is a relative e above the
-    best has weight exp(-e/width), since far from the minimum the loss is no quadratic. A run whose loss is nan,
-    infinite or above `cap` diverged: dropped, and counted. Bootstrap over runs, weights kept; a draw without a minimum
-    counts as the end of the swept range that widens the interval.
+    Weighted least squares of the loss on a full quadratic in log inputs. Runs whose mean loss, over repeats of their
+    inputs, is a relative e above the best have weight exp(-e/width), since far from the minimum the loss is no
+    quadratic. Without repeats noise weighs too, and the least loss comes out low: its 95% interval held the truth in
+    81% to 83% of simulated sweeps of 13 rates, in 93% of sweeps of 9 rates with 8 seeds; the optimum's own in 93% to
+    97%. A run whose loss is nan, infinite or above `cap` diverged: dropped, and counted. Bootstrap over runs, weights
+    kept; a draw without a minimum counts as the end of the swept range that widens the interval, and in the least loss
+    not at all.
 
     Refusals of each input's optimum: "no_interior_minimum" (the quadratic curves the wrong way; the value is the best
     run's), "extrapolated" (the vertex lies outside the swept range; the value is the range's end), "few_groups" (fewer
@@ -120,10 +123,11 @@ def sweep_optimum(
     log_MxI, loss_M, dropped = _read(table, inputs, target, cap)
     if not width > 0:
         raise ValueError(f"width: {width} must be > 0: the relative excess at which a run's weight has fallen to 1/e")
-    best = int(np.argmin(loss_M))
+    mean_M = _means(log_MxI, loss_M)
+    best = int(np.argmin(mean_M))
     centre_I = np.exp(log_MxI[best])
     features_MxQ = _features(log_MxI - log_MxI[best])
-    weight_M = np.exp(-(loss_M / loss_M[best] - 1) / width)
+    weight_M = np.exp(-(mean_M / mean_M[best] - 1) / width)
     counts_BxM = np.random.default_rng(seed).multinomial(len(loss_M), np.full(len(loss_M), 1 / len(loss_M)), bootstrap)
     weight_BxM = weight_M * np.concatenate([np.ones((1, len(loss_M))), counts_BxM])
     coefficients_BxQ = _solve(features_MxQ, loss_M, weight_BxM)
@@ -137,7 +141,8 @@ def sweep_optimum(
         for i, name in enumerate(inputs)
     }
     least_B = np.where(minimum_B, found.loss_B, np.nan)
-    loss = decide(least_B, next((d.refusal for d in at.values() if d.refusal), None), math.nan, level, 1.0)
+    solved_B = np.concatenate([least_B[:1], least_B[1:][minimum_B[1:]]])  # a draw without a minimum has no least loss
+    loss = decide(solved_B, next((d.refusal for d in at.values() if d.refusal), None), math.nan, level)
     by_curvature = {name: (math.nan, math.nan) for name in inputs}
     if minimum_B[0]:
         half_I = _half_widths(features_MxQ, loss_M, weight_M, coefficients_BxQ[0], found, effective, level)
@@ -184,6 +189,12 @@ def _read(table: pd.DataFrame, inputs: Sequence[str], target: str, cap: float) -
             f" {', '.join(inputs)}; add runs"
         )
     return np.log(np.stack(columns, axis=1)), loss_M[kept_M], int((~kept_M).sum())
+
+
+def _means(log_MxI: np.ndarray, loss_M: np.ndarray) -> np.ndarray:
+    """The mean loss of the runs with a run's inputs, its repeats: of their own losses lucky runs would weigh more."""
+    at_M = np.unique(log_MxI, axis=0, return_inverse=True)[1].ravel()
+    return (np.bincount(at_M, weights=loss_M) / np.bincount(at_M))[at_M]
 
 
 def _features(z_MxI: np.ndarray) -> np.ndarray:

@@ -57,10 +57,31 @@ def test_weighted_least_squares_is_numpys():
     table = sweep(noise=0.003, seed=1)
     found = sweep_optimum(table, ("lr",), width=0.005, bootstrap=0)
     loss = table["loss"].to_numpy()
-    weight = np.exp(-(loss / loss.min() - 1) / 0.005)
+    mean = table.groupby("lr")["loss"].transform("mean").to_numpy()  # what differs in batch alone counts as repeats
+    weight = np.exp(-(mean / mean.min() - 1) / 0.005)
     bend, slope, _ = np.polyfit(np.log(table["lr"]), loss, 2, w=np.sqrt(weight))
     assert found.inputs["lr"] == pytest.approx(math.exp(-slope / (2 * bend)), rel=1e-8)
     assert found.at["lr"].refusal.kind == "few_groups"
+
+
+def test_the_least_loss_is_that_of_no_lucky_run():
+    """Of 9 rates with 8 seeds, noise two thirds of width times the loss."""
+    rates = np.repeat(np.geomspace(2e-4, 8e-3, 9), 8)
+    gaps, covered = [], []
+    for seed in range(100):
+        loss = 3 + 0.06 * np.log(rates / BEST["lr"]) ** 2 + np.random.default_rng(seed).normal(scale=0.02, size=72)
+        least = sweep_optimum(pd.DataFrame({"lr": rates, "loss": loss}), bootstrap=200, seed=seed).loss
+        gaps.append(least.value - 3)
+        covered.append(least.low <= 3 <= least.high)
+    assert abs(np.mean(gaps)) < 0.002  # 0.012 by each run's own loss
+    assert np.mean(covered) >= 0.88
+
+
+def test_draws_without_a_minimum_are_left_out_of_the_least_loss():
+    found = sweep_optimum(sweep(0.001).iloc[8:13], width=0.1, bootstrap=400)
+    assert found.at["lr"].unsolved > 0
+    assert math.isfinite(found.loss.low)
+    assert found.loss.low < found.loss.value < found.loss.high
 
 
 def test_both_intervals_cover_the_optimum_as_often_as_they_say():
