@@ -19,7 +19,7 @@ from scaling.fitting.evaluate import at_each, at_own
 from scaling.fitting.inversions import Decision, decide, with_estimate
 from scaling.fitting.problem import Problem
 from scaling.fitting.result import Fit, Refusal, tails
-from scaling.fitting.tables import Holdout, read_holdout
+from scaling.fitting.tables import Holdout, read_codes, read_holdout
 from scaling.laws.law import Law, TableError, read_column
 from scaling.laws.selection import BETR_ACCURACY
 from scaling.laws.size import CHINCHILLA
@@ -73,7 +73,8 @@ def two_stage(
     `fitting.fit`. TableError for a table that cannot be fitted, or an accuracy outside [0, 1].
     """
     held_M = read_holdout(table, holdout)
-    sigmoid = _accuracy_rows(table, target, accuracy, held_M)
+    group_M = read_codes(table, group, "group") if group else np.arange(len(table))
+    sigmoid = _accuracy_rows(table, target, accuracy, held_M, group_M)
     loss = fit(
         law,
         table,
@@ -86,7 +87,7 @@ def two_stage(
         seed=seed,
         holdout=held_M,
     )
-    grouped = fit(BETR_ACCURACY, sigmoid, target="accuracy", group=None, bootstrap=0, seed=seed, holdout="held")
+    grouped = fit(BETR_ACCURACY, sigmoid, target="accuracy", group="group", bootstrap=0, seed=seed, holdout="held")
     if not bootstrap or loss.groups < 2:
         return TwoStage(loss, grouped)
     weights_BxM = random_weights(loss, bootstrap, seed)
@@ -94,7 +95,10 @@ def two_stage(
     return TwoStage(_with_draws(loss, weights_BxM), _with_draws(grouped, with_anchor_BxM))
 
 
-def _accuracy_rows(table: pd.DataFrame, target: str, accuracy: str, held_M: np.ndarray) -> pd.DataFrame:
+def _accuracy_rows(
+    table: pd.DataFrame, target: str, accuracy: str, held_M: np.ndarray, group_M: np.ndarray
+) -> pd.DataFrame:
+    """The rows of the second stage, and the point of zero loss: a group of its own."""
     loss_M = read_column(table, target, "the loss of the first stage; name it with target=")
     accuracy_M = read_column(table, accuracy, "the accuracy of the second stage; name it with accuracy=")
     if (bad_M := (accuracy_M < 0) | (accuracy_M > 1)).any():
@@ -103,8 +107,10 @@ def _accuracy_rows(table: pd.DataFrame, target: str, accuracy: str, held_M: np.n
             f"column {accuracy!r}, row {table.index[row]}: {accuracy_M[row]:g} is outside [0, 1]; give accuracy as a"
             " share, not in percent"
         )
-    rows = pd.DataFrame({"L": loss_M, "accuracy": accuracy_M, "held": held_M}, index=table.index.astype(object))
-    anchor = pd.DataFrame({"L": [0.0], "accuracy": [1.0], "held": [False]}, index=["the point of zero loss"])
+    columns = {"L": loss_M, "accuracy": accuracy_M, "held": held_M, "group": group_M}
+    rows = pd.DataFrame(columns, index=table.index.astype(object))
+    zero = {"L": [0.0], "accuracy": [1.0], "held": [False], "group": [int(group_M.max()) + 1]}
+    anchor = pd.DataFrame(zero, index=["the point of zero loss"])
     return pd.concat([rows, anchor])
 
 

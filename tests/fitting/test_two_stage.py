@@ -90,6 +90,21 @@ def test_multiplier_of_a_method_that_needs_half_the_compute(model):
         accuracy_multiplier(flops, plain, twice[:, 1:])
 
 
+def test_both_stages_count_the_checkpoints_of_a_run_as_one():
+    rng = np.random.default_rng(0)
+    parts = []
+    for run, size in enumerate(np.geomspace(5e7, 6.6e9, 8)):
+        tokens = np.geomspace(1e9, 2e11, 20)
+        loss = loss_of(size, tokens) * np.exp(0.003 * rng.normal())
+        accuracy = accuracy_of(loss) + 0.02 * rng.normal()
+        parts.append(pd.DataFrame({"N": size, "D": tokens, "loss": loss, "accuracy": accuracy, "run_id": run}))
+    model = two_stage(pd.concat(parts, ignore_index=True), bootstrap=200)
+    assert (model.loss.groups, model.accuracy.groups) == (8, 9)  # and the point of zero loss
+    drawn = model.accuracy.draws_BxP.std(axis=0)
+    known = np.sqrt(np.diagonal(model.accuracy.covariance_PxP))
+    assert (known > 0.4 * drawn).all(), "the covariance of rows taken one by one is a quarter of the draws'"
+
+
 def test_multiplier_by_hand():
     # Bins [0, 0.5) and [0.5, 1]: the baseline averages 1.5 and 6 FLOPs, the method 1 and 3.
     baseline, method = np.array([[0.0, 0.4, 0.6, 1.0]]), np.array([[0.0, 0.5, 0.9, 1.0]])
