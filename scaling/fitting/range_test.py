@@ -49,11 +49,13 @@ def smoothed(loss_T: np.ndarray, smoothing: float) -> np.ndarray:
 
     It lags by about 1/(1-b) steps. A loss that is not finite is inf, and so are all after it.
     """
-    total, averages = 0.0, []
-    for t, loss in enumerate(np.where(np.isfinite(loss_T), loss_T, np.inf).tolist()):
+    total, averages = 0.0, np.full(len(loss_T), np.inf)
+    for t, loss in enumerate(np.asarray(loss_T, dtype=np.float64).tolist()):
+        if not np.isfinite(loss):
+            break
         total = smoothing * total + (1 - smoothing) * loss
-        averages.append(total / (1 - smoothing ** (t + 1)))
-    return np.array(averages)
+        averages[t] = total / (1 - smoothing ** (t + 1))
+    return averages
 
 
 def range_test(rate_T: ArrayLike, loss_T: ArrayLike, *, smoothing: float = SMOOTHING, within: float = WITHIN

@@ -39,6 +39,11 @@ def test_smoothing_by_hand_is_free_of_its_start() -> None:
     assert smoothed(np.array([1.0, np.nan, 1.0]), 0.9).tolist() == [1.0, np.inf, np.inf]
 
 
+def test_without_smoothing_all_after_a_divergence_is_infinite() -> None:
+    np.testing.assert_array_equal(smoothed(np.array([2.0, 1.0, np.nan, 3.0]), 0.0), [2.0, 1.0, np.inf, np.inf])
+    assert range_test([1.0, 2.0, 3.0], [2.0, 1.0, np.inf], smoothing=0.0).highest == 2.0
+
+
 def test_the_rule_takes_the_largest_rate_within_one_per_cent() -> None:
     found = range_test([1.0, 2.0, 3.0, 4.0, 5.0], [3.0, 2.0, 2.05, 2.02, 2.021], smoothing=0.0)
     assert found.highest == 4.0
