@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scaling.fitting.evaluate import at_own
-from scaling.fitting.inversions import Decision, decide, lowest, with_estimate
+from scaling.fitting.inversions import Decision, check_inputs, decide, extrapolated, lowest, with_estimate
 from scaling.fitting.result import Fit, Refusal, tails
 from scaling.laws.kaplan import KAPLAN_SIZE_DATA
 from scaling.laws.mixture import D_CPT
@@ -64,9 +64,10 @@ def compute_optimal(
     1e-4 and 1e8 tokens per parameter.
 
     Refusals: "no_interior_minimum" (the optimum is at an end of that span), "collinear" and "few_distinct" (as the fit
-    was), "extrapolated" (compute more than `reach` times beyond the fitted runs'), "flat" (the 95%
+    was), "extrapolated" (compute, or one of `inputs`, more than `reach` times beyond the fitted runs'), "flat" (the 95%
     interval of N* spans more than a factor of 10), "unstable" (a tenth of the draws have no interior minimum),
-    "few_groups" (no draws). ValueError for a law of other inputs, a budget, flops or reach out of range.
+    "few_groups" (no draws). ValueError for a law of other inputs, an input, budget, flops or reach out of
+    range.
     """
     given = _check(fit, compute, inputs or {}, flops, reach)
     parameters_BxP = with_estimate(fit)
@@ -75,7 +76,7 @@ def compute_optimal(
     log_ratio_B = np.clip(log_ratio_B, _LOW, _HIGH)
     loss_B = _loss(fit, parameters_BxP, compute, given, flops)(log_ratio_B[:, None])[:, 0]
     size_B = np.sqrt(compute / flops) * np.exp(-log_ratio_B / 2)
-    refusal = _refusal(fit, compute, flops, reach, bool(inside_B[0]), size_B)
+    refusal = _refusal(fit, compute, given, flops, reach, bool(inside_B[0]), size_B)
 
     def decision(value_B: np.ndarray) -> Decision:
         solved_B = np.where(inside_B | (np.arange(len(value_B)) == 0), value_B, np.nan)
@@ -149,13 +150,16 @@ def _check(fit: Fit, compute: float, inputs: Mapping[str, float], flops: float, 
             f"fit: law {fit.law.name!r} has inputs {', '.join(fit.law.input_names)}; beside inputs= {sorted(inputs)}"
             " these must leave exactly N and D, or C and M"
         )
+    check_inputs(fit.law, inputs)
     for name, value, least in (("compute", compute, 0.0), ("flops", flops, 0.0), ("reach", reach, 1.0)):
         if not (value >= least and value > 0 and math.isfinite(value)):
             raise ValueError(f"{name}: {value} must be finite and {'>= 1' if least else '> 0'}")
     return dict(inputs)
 
 
-def _refusal(fit: Fit, compute: float, flops: float, reach: float, inside: bool, size_B: np.ndarray) -> Refusal | None:
+def _refusal(
+    fit: Fit, compute: float, given: Mapping[str, float], flops: float, reach: float, inside: bool, size_B: np.ndarray
+) -> Refusal | None:
     if not inside:
         return Refusal(
             "no_interior_minimum",
@@ -174,6 +178,8 @@ def _refusal(fit: Fit, compute: float, flops: float, reach: float, inside: bool,
             "extrapolated",
             f"{compute:.4g} FLOPs is {beyond}; add runs there, or say how far you trust the law with reach=",
         )
+    if far := extrapolated(fit, given, reach):
+        return far
     if len(size_B) > 1:
         few, many = np.quantile(size_B[1:], tails(0.95))
         if many > _FLAT * few:

@@ -11,7 +11,7 @@ import numpy as np
 
 from scaling.fitting.evaluate import at_own
 from scaling.fitting.result import Fit, Refusal, tails
-from scaling.laws.law import Input
+from scaling.laws.law import Input, Law
 
 _GRID = 513
 _HALVINGS = 50
@@ -50,6 +50,7 @@ def critical_ratio(
     inputs: Mapping[str, float] | None = None,
     *,
     limit_draws: np.ndarray | None = None,
+    reach: float = 10.0,
     level: float = 0.95,
     tolerated: float = 0.1,
 ) -> Decision:
@@ -61,8 +62,9 @@ def critical_ratio(
 
     Draws without a solution count as 0 in the interval, draws that stay within the limit as 1. Refusals: "infeasible"
     (no share satisfies the limit, not even 0), "unbounded" (r = 1 satisfies it: the answer is 1 or more),
-    "non_monotone" (the satisfying shares are not an interval from 0), "unstable" (more than `tolerated` of the draws
-    have no solution), "few_groups" (no draws). ValueError for a law without a ratio, missing or extra inputs, a limit
+    "non_monotone" (the satisfying shares are not an interval from 0), "extrapolated" (the share lies outside those
+    fitted, or another input beyond `reach` times the fitted range), "unstable" (more than `tolerated` of the draws have
+    no solution), "few_groups" (no draws). ValueError for a law without a ratio, missing or extra inputs, a limit
     that is not finite, limits that do not match the draws.
     """
     ratio = read_ratio(fit, inputs or {})
@@ -78,6 +80,9 @@ def critical_ratio(
     share_B = _last(within, within_BxK, grid_K)
     share_B[within_BxK[:, -1]] = 1.0
     refusal = _ratio_refusal(within_BxK[0], float(share_B[0]), limit)
+    if refusal is None:
+        at = 1 - share_B[0] if ratio.share_of == "measured" else share_B[0]
+        refusal = extrapolated(fit, {**(inputs or {}), ratio.name: float(at)}, reach)
     return decide(share_B, refusal, 0.0, level, tolerated, fit.refusals)
 
 
@@ -235,12 +240,24 @@ def lowest(
     return place_B, value(place_B[:, None])[:, 0], end_B
 
 
+def check_inputs(law: Law, inputs: Mapping[str, float]) -> None:
+    """ValueError for an input outside its domain in the law, such as a share in percent, or not finite."""
+    for i in law.inputs:
+        value = np.array([inputs.get(i.name, math.nan)])
+        if i.name in inputs and not i.labels and not (np.isfinite(value) & ~i.outside(value)).all():
+            raise ValueError(
+                f"inputs: {i.name} = {inputs[i.name]:g} is outside {i.domain}, its domain ({i.unit}) in law"
+                f" {law.name!r}"
+            )
+
+
 def extrapolated(fit: Fit, inputs: Mapping[str, float], reach: float) -> Refusal | None:
-    """Refuses an input beyond `reach` times the fitted range; a share, or another bounded input, beyond the range."""
+    """Refuses one of `inputs` beyond `reach` times the fitted range; a share, or another bounded one, beyond the range.
+    """
     if not reach >= 1:
         raise ValueError(f"reach: {reach} must be >= 1: how many times beyond the fitted range to trust the law")
     for i in fit.law.inputs:
-        if i.labels:
+        if i.labels or i.name not in inputs:
             continue
         low, high = fit.ranges[i.name]
         factor = reach if math.isinf(i.high) else 1.0

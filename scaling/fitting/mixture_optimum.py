@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from scaling.fitting import coordinates
-from scaling.fitting.inversions import Decision, decide, with_estimate
+from scaling.fitting.inversions import Decision, check_inputs, decide, extrapolated, with_estimate
 from scaling.fitting.result import Fit, Refusal
 from scaling.laws.law import Law
 
@@ -43,6 +43,7 @@ def best_mixture(
     weights: Mapping[str, float],
     inputs: Mapping[str, float] | None = None,
     *,
+    reach: float = 100.0,
     level: float = 0.95,
 ) -> BestMixture:
     """argmin over the simplex of sum_i weights[i] * (loss of target i at shares r), for the estimate and every draw.
@@ -53,9 +54,10 @@ def best_mixture(
     near each vertex, until the duality gap is below 1e-9 of the loss. The sum is convex for data-mixing laws, and the
     result then the global optimum; for one target it is a vertex, all mass on the smallest t (Ye et al. 2024).
 
-    A share is refused as "extrapolated" where its optimum lies outside the shares that the fitted runs tried, as
-    "unstable" where the search did not end for more than a tenth of the draws. ValueError for fits and weights that do
-    not match, weights that are negative or all 0, inputs that are missing or too many, draws that do not pair.
+    A share is refused as "extrapolated" where its optimum lies outside the shares that the fitted runs tried, or one of
+    `inputs` more than `reach` times beyond those of the fitted runs; as "unstable" where the search did not end for
+    more than a tenth of the draws. ValueError for fits and weights that do not match, weights that are negative or all
+    0, inputs that are missing, too many or outside their domain, draws that do not pair.
     """
     domains, fixed = _agreed(fits, weights, inputs or {})
     share_BxK, value_B, done_B = _search(
@@ -69,7 +71,8 @@ def best_mixture(
     ranges = {
         d: (max(f.ranges[d][0] for f in fits.values()), min(f.ranges[d][1] for f in fits.values())) for d in domains
     }
-    return _best(domains, share_BxK, np.where(done_B, value_B, np.nan), ranges, level, warnings)
+    far = next((far for target, fit in fits.items() if (far := extrapolated(fit, fixed[target], reach))), None)
+    return _best(domains, share_BxK, np.where(done_B, value_B, np.nan), ranges, level, warnings, far)
 
 
 def best_bimix(
@@ -120,9 +123,10 @@ def _best(
     ranges: Mapping[str, tuple[float, float]],
     level: float,
     warnings: tuple[Refusal, ...],
+    far: Refusal | None = None,
 ) -> BestMixture:
     share_BxK = np.where(np.isfinite(value_B)[:, None], share_BxK, np.nan)
-    refusals = {d: _outside(d, float(share), *ranges[d]) for d, share in zip(domains, share_BxK[0], strict=True)}
+    refusals = {d: far or _outside(d, float(share), *ranges[d]) for d, share in zip(domains, share_BxK[0], strict=True)}
     shares = {
         d: decide(share_B, refusals[d], share_B[0], level, warnings=warnings)
         for d, share_B in zip(domains, share_BxK.T, strict=True)
@@ -180,6 +184,7 @@ def _agreed(
                 f"inputs: {sorted(inputs)} given, but law {fit.law.name!r} needs exactly"
                 f" {sorted(needed - {i.name for i in fit.law.inputs if i.labels})} beside the shares"
             )
+        check_inputs(fit.law, own)
         fixed[target] = own
     return domains, fixed
 

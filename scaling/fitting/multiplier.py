@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from scaling.fitting.evaluate import at_own
-from scaling.fitting.inversions import Decision, decide, lowest, with_estimate
+from scaling.fitting.inversions import Decision, check_inputs, decide, lowest, with_estimate
 from scaling.fitting.result import Fit, Refusal
 
 _FAR = 1e6  # how far beyond the fitted compute an equal loss is looked for
@@ -34,11 +34,12 @@ def compute_multiplier(
     resampled the same runs; otherwise draws are combined at random. Refusals: "extrapolated" (the loss is not one that
     both reach within their fitted compute), "unbounded" (the baseline does not reach it within a million times that;
     the value is inf), "unstable" (so it is in more than a tenth of the draws; they count as inf), "few_groups" (no
-    draws). ValueError for laws without C or N and D, missing inputs, flops <= 0, paired fits of unequal draws.
+    draws). ValueError for laws without C or N and D, inputs that are missing or outside their domain, flops <= 0,
+    paired fits of unequal draws.
     """
     if not flops > 0:
         raise ValueError(f"flops: {flops} must be > 0: the compute of the method")
-    given = dict(inputs or {})
+    given = _given(baseline, method, inputs)
     baseline_BxP, method_BxP = _pair(baseline, method, paired)
     loss_B = path_loss(method, method_BxP, np.full(len(method_BxP), flops), given)
     ratio_B = _flops_for(baseline, baseline_BxP, loss_B, given) / flops
@@ -68,7 +69,7 @@ def mean_multiplier(
     At 5 losses equally spaced from end to end. Refusals: "infeasible" (no loss is reached by both; the value is nan),
     "unstable" (a draw in ten misses a level), "few_groups" (no draws).
     """
-    given = dict(inputs or {})
+    given = _given(baseline, method, inputs)
     low, high = _shared(baseline, method, given)
     warnings = baseline.refusals + method.refusals
     if not low < high:
@@ -106,6 +107,12 @@ def path_loss(fit: Fit, parameters_LxP: np.ndarray, flops_L: np.ndarray, inputs:
     grid_K = np.linspace(math.log(1e-4), math.log(1e8), 33)
     _, loss_L, end_L = lowest(loss, grid_K, len(flops_L), narrowings=18)  # leaves 3e-4 of log N: 1e-8 of the loss
     return np.where(end_L == 0, loss_L, np.nan)
+
+
+def _given(baseline: Fit, method: Fit, inputs: Mapping[str, float] | None) -> dict[str, float]:
+    for fit in (baseline, method):
+        check_inputs(fit.law, inputs or {})
+    return dict(inputs or {})
 
 
 def _fitted_flops(fit: Fit) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scaling.fitting.evaluate import at_own
-from scaling.fitting.inversions import Decision, decide, lowest, with_estimate
+from scaling.fitting.inversions import Decision, decide, extrapolated, lowest, with_estimate
 from scaling.fitting.result import Fit, Refusal, tails
 from scaling.laws.repetition import DATA_CONSTRAINED
 
@@ -60,11 +60,12 @@ def epochs_until(fit: Fit, share: float, level: float = 0.95) -> Decision:
     return decide(epochs_B, _untold(fit, ("Q_D",)), 0.0, level, warnings=fit.refusals)
 
 
-def allocation(fit: Fit, flops: float, unique: float, level: float = 0.95) -> Allocation:
+def allocation(fit: Fit, flops: float, unique: float, level: float = 0.95, reach: float = 100.0) -> Allocation:
     """The parameters and tokens that minimise L(N, D, U) at C = 6*N*D, with at most `unique` unique tokens.
 
     Numeric, for tokens per parameter from 1e-4 to 1e8. Refusals: "flat" (the optimum repeats, or has parameters beyond
-    what the unique tokens can feed, and the fit does not tell Q_D or Q_N), "no_interior_minimum", "few_groups".
+    what the unique tokens can feed, and the fit does not tell Q_D or Q_N), "extrapolated" (the best N or D, or U, more
+    than `reach` times beyond the fitted runs'), "no_interior_minimum", "few_groups".
     """
     half = math.sqrt(_positive("flops", flops) / 6)
     _positive("unique", unique)
@@ -78,7 +79,9 @@ def allocation(fit: Fit, flops: float, unique: float, level: float = 0.95) -> Al
     grid_K = np.linspace(math.log(1e-4), math.log(1e8), 257)
     log_ratio_B, loss_B, end_B = lowest(loss, grid_K, len(parameters_BxP))
     tokens_B = half * np.exp(log_ratio_B / 2)
+    best = {"N": half**2 / tokens_B[0], "D": tokens_B[0], "U": unique}
     refusal = _untold(fit, ("Q_D", "Q_N")) if tokens_B[0] > unique else None
+    refusal = refusal or extrapolated(fit, best, reach)
     if end_B[0]:
         reason = "the predicted loss is least at an end of 1e-4 to 1e8 tokens per parameter"
         refusal = Refusal("no_interior_minimum", f"{reason}; check the fit's exponents")

@@ -115,6 +115,10 @@ def test_d_cpt_is_allocated_in_closed_form_at_a_share():
     assert np.argmin(losses) == 1000
     assert best.loss.value == pytest.approx(losses[1000], rel=1e-12)
     assert compute_optimal(fit, budget, inputs={"r": 0.0}).parameters.refusal.kind == "no_interior_minimum"
+    with pytest.raises(ValueError, match=r"inputs: r = 33 is outside \[0, 1\], its domain"):
+        compute_optimal(fit, budget, inputs={"r": 33.0})
+    narrow = fit_at(D_CPT, TRUTH, TRUTH, ranges={"N": (1e6, 1e7), "D": (2e6, 2e8), "r": (0.5, 1.0)})
+    assert compute_optimal(narrow, budget, inputs={"r": 0.3}).parameters.refusal.kind == "extrapolated"
 
 
 def test_a_budget_far_beyond_the_runs_is_refused():

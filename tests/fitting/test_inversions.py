@@ -13,10 +13,12 @@ from scaling.laws.mixture import CMR_DOMAIN_CHANGE, CMR_GENERAL_CHANGE, CMR_RATI
 from scaling.laws.size import CHINCHILLA
 from simulated import TRUTH, d_cpt_loss, known
 
+SHARES = {"R": (0.0, 1.0)}
+
 
 def test_ratio_law_inverts_in_closed_form_draw_by_draw():
     draws = [(0.5, 1.5, 2.0), (0.4, 1.2, 2.0), (0.6, 2.0, 2.0), (0.5, 1.0, 2.05)]
-    decision = critical_ratio(known(CMR_RATIO, *draws), limit=2.2)
+    decision = critical_ratio(known(CMR_RATIO, *draws, ranges=SHARES), limit=2.2)
     wanted = [((2.2 - beta) / alpha) ** (1 / s) for alpha, s, beta in draws]
     assert decision.value == pytest.approx(wanted[0], abs=1e-12)
     np.testing.assert_allclose(decision.draws_B, wanted[1:], atol=1e-12)
@@ -26,7 +28,7 @@ def test_ratio_law_inverts_in_closed_form_draw_by_draw():
 
 
 def test_a_limit_may_differ_between_draws():
-    fit = known(CMR_RATIO, *[(0.5, 1.0, 2.0)] * 4)
+    fit = known(CMR_RATIO, *[(0.5, 1.0, 2.0)] * 4, ranges=SHARES)
     decision = critical_ratio(fit, 2.2, limit_draws=np.array([2.1, 2.2, 2.3]))
     np.testing.assert_allclose(decision.draws_B, [0.2, 0.4, 0.6], atol=1e-12)
     with pytest.raises(ValueError, match=r"limit_draws: shape \(2,\) must be one limit a bootstrap draw, \(3,\)"):
@@ -108,16 +110,28 @@ def test_a_disconnected_set_is_said():
 
 def test_draws_without_solution_count_as_zero_and_many_of_them_refuse():
     draws = [(0.5, 1.0, 2.0)] * 9 + [(0.5, 1.0, 2.3)] * 2
-    decision = critical_ratio(known(CMR_RATIO, *draws), 2.2)
+    decision = critical_ratio(known(CMR_RATIO, *draws, ranges=SHARES), 2.2)
     assert decision.unsolved == pytest.approx(0.2)
     assert decision.low == 0
     assert decision.refusal.kind == "unstable"
     assert "20% of the bootstrap draws have no solution (at most 10% tolerated)" in decision.refusal.reason
-    assert critical_ratio(known(CMR_RATIO, *draws), 2.2, tolerated=0.3).refusal is None
+    assert critical_ratio(known(CMR_RATIO, *draws, ranges=SHARES), 2.2, tolerated=0.3).refusal is None
+
+
+def test_a_share_that_no_run_tried_is_extrapolated(d_cpt_fit):
+    fit = known(CMR_RATIO, *[(0.5, 1.0, 2.0)] * 4, ranges={"R": (0.05, 0.25)})
+    assert critical_ratio(fit, 2.1).refusal is None
+    far = critical_ratio(fit, 2.2)
+    assert (far.value, far.refusal.kind) == (pytest.approx(0.4), "extrapolated")
+    assert "R = 0.4 is outside the fitted range [0.05, 0.25]" in far.refusal.reason
+    at = {"N": 3e6, "D": 1e13}
+    limit = d_cpt_loss(3e6, 1e13, 0.5, TRUTH)
+    assert critical_ratio(d_cpt_fit, limit, at).refusal.kind == "extrapolated"
+    assert critical_ratio(d_cpt_fit, limit, at, reach=1e6).refusal is None
 
 
 def test_no_draws_no_interval_and_no_ratio_no_answer():
-    decision = critical_ratio(known(CMR_RATIO, (0.5, 1.0, 2.0)), 2.2)
+    decision = critical_ratio(known(CMR_RATIO, (0.5, 1.0, 2.0), ranges=SHARES), 2.2)
     assert decision.value == pytest.approx(0.4)
     assert math.isnan(decision.low)
     assert decision.refusal.kind == "few_groups"

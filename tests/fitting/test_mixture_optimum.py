@@ -131,5 +131,10 @@ def test_a_law_with_labelled_rows_serves_every_label(bimix):
     summed = 0.4 * each["code"] + 0.6 * each["web"]
     assert best.shares["code"].value == pytest.approx(grid[np.argmin(summed)], abs=1e-3)
     assert best.loss.value == pytest.approx(summed.min(), abs=1e-6)
+    far = best_mixture({"code": fit, "web": fit}, {"code": 0.4, "web": 0.6}, {"N": 1e15, "D": 30.0})
+    assert {far.loss.refusal.kind, *(share.refusal.kind for share in far.shares.values())} == {"extrapolated"}
+    assert "N = 1e+15 is more than 100 times beyond the fitted range" in far.loss.refusal.reason
+    with pytest.raises(ValueError, match="inputs: N = -3 is outside"):
+        best_mixture({"code": fit, "web": fit}, {"code": 0.4, "web": 0.6}, {"N": -3.0, "D": 30.0})
     with pytest.raises(ValueError, match="fits: 'maths' is none of code, web"):
         best_mixture({"maths": fit}, {"maths": 1.0}, {"N": 100.0, "D": 30.0})

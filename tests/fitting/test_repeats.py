@@ -108,6 +108,13 @@ def test_an_untold_scale_of_repetition_is_refused_only_where_it_matters():
     assert "the fit was refused, bound: Q_D ended on its upper bound" in str(decision)
 
 
+def test_an_allocation_far_beyond_the_runs_is_refused():
+    far = allocation(FIT, 1e27, 25e9)
+    assert far.tokens.refusal.kind == "extrapolated"
+    assert "more than 100 times beyond the fitted range" in far.loss.refusal.reason
+    assert allocation(FIT, 1e27, 25e9, reach=1e6).tokens.refusal is None
+
+
 def test_scales_may_be_fixed_and_other_laws_are_refused():
     law = with_fixed(DATA_CONSTRAINED, {name: PUBLISHED[name] for name in ("E", "A", "B", "alpha")})
     fit = known(law, (PUBLISHED["Q_D"], PUBLISHED["Q_N"]), (12.0, 5.0), (20.0, 5.0), ranges=RANGES)
