@@ -15,6 +15,7 @@ from scaling.optimizer import MATRIX_METHODS, Optimizer
 from scaling.optimizers.groups import Group, groups, labels
 from scaling.optimizers.methods import METHODS
 from scaling.optimizers.schedule_free import evaluation_params
+from scaling.optimizers.sophia import shared
 from scaling.optimizers.values import OptimizerValues, blank_values, optimizer_values
 
 __all__ = ["OptimizerValues", "blank_values", "build", "decay_mask", "evaluation_params", "optimizer_values"]
@@ -65,7 +66,7 @@ def _grouped(
         if spec.groups is not None:
             rate, decay = rate * values.rates_G[group.place], decay * values.decays_G[group.place]
         if group.width.decay != 1:
-            decay = decay * group.width.decay**values.width_exponent
+            decay = decay * group.width.decay**(values.width_exponent - group.width.less)
         return _method(spec, values, rate, decay, group.treatment)
 
     def partition(params: Any) -> optax.GradientTransformationExtraArgs:
@@ -73,6 +74,9 @@ def _grouped(
         return optax.partition({label: one(group) for label, group in found.items()}, labels(found, params))
 
     def update(gradients: Any, state: Any, params: Any, **extra: Any) -> Any:
+        if spec.name == "sophia":
+            assert spec.every is not None
+            extra["diagonal"] = shared(extra["diagonal"], spec.every, state, params)
         return partition(params).update(gradients, state, params, **extra)
 
     return optax.GradientTransformationExtraArgs(lambda params: partition(params).init(params), update)

@@ -28,6 +28,7 @@ from scaling.optimizers.prodigy import prodigy
 from scaling.optimizers.radam import radam
 from scaling.optimizers.schedule_free import schedule_free
 from scaling.optimizers.soap import soap
+from scaling.optimizers.sophia import sophia
 from scaling.optimizers.swats import swats
 from scaling.optimizers.values import OptimizerValues
 
@@ -121,21 +122,6 @@ def _sgd(spec: Optimizer, v: OptimizerValues, rate: Any, decay: Any, mask: Mask)
     return _decoupled(optax.trace(v.momentum, spec.form == "nesterov"), rate, decay, mask)
 
 
-def _sophia(spec: Optimizer, v: OptimizerValues, rate: Any, decay: Any, mask: Mask) -> optax.GradientTransformation:
-    """u = clip(m̂ / max(scale h, ε), 1); h averages, with β₂, estimates of the Hessian's diagonal every `every` steps.
-
-    `update` takes `diagonal`, from parameters to such an estimate (scaling/training/updating.py). Liu et al. 2023,
-    arXiv 2305.14342. As optax's: m is corrected for its start, which the authors' code does not, and h is refreshed
-    after it was used, so that the first update is the sign of the gradient.
-    """
-    def estimate(gradients: Any, state: Any, params: Any, *, diagonal: Callable[[Any], Any], **_: Any) -> Any:
-        return diagonal(params), state
-
-    estimator = optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), estimate)
-    return contrib.sophia(rate, v.b1, v.b2, v.eps, decay, mask, v.scale, update_interval=_given(spec.every),
-                          hessian_diagonal_fn=estimator)
-
-
 METHODS: dict[str, Method] = {
     "adafactor": _adafactor,
     "adamp": lambda spec, v, rate, decay, mask: adamp(rate, v.b1, v.b2, v.eps, decay, v.delta, v.decay_ratio, mask),
@@ -160,6 +146,7 @@ METHODS: dict[str, Method] = {
     "sgdp": lambda spec, v, rate, decay, mask: sgdp(rate, v.momentum, spec.form == "nesterov", v.eps, decay, v.delta,
                                                     v.decay_ratio, mask),
     "soap": lambda spec, v, rate, decay, mask: soap(rate, v.b1, v.b2, v.eps, _given(spec.every), decay, mask),
-    "sophia": _sophia,
+    "sophia": lambda spec, v, rate, decay, mask: sophia(rate, v.b1, v.b2, v.eps, v.scale, _given(spec.every), decay,
+                                                        mask),
     "swats": lambda spec, v, rate, decay, mask: swats(rate, v.b1, v.b2, v.eps, v.tolerance, decay, mask),
 }

@@ -195,6 +195,24 @@ def test_sophia_signs_first_then_divides_by_the_diagonal() -> None:
     np.testing.assert_allclose(averages, [0.02] * 10 + [0.0398] * 2, rtol=1e-9)
 
 
+def test_groups_of_sophia_share_one_estimate_at_all_parameters() -> None:
+    """A network's diagonal is known at all its parameters alone, and an estimate costs a pass over the batch."""
+    seen = []
+
+    def diagonal(params: Any) -> Any:
+        seen.append(jax.tree.structure(params))
+        return jax.tree.map(lambda leaf: leaf * params["scale"] * params["kernel"], params)
+
+    params = {"kernel": 2.0, "scale": 3.0}
+    groups = (("kernel", "named"), ("scale", "named"))
+    whole, split = (trace(toy("sophia", "hutchinson", 0.1, b1=0.9, b2=0.9, scale=0.1, every=2, groups=given), params,
+                          lambda step, params: params, 3, 0.1, diagonal=diagonal) for given in (None, groups))
+    for (plain, _), (grouped, _) in zip(whole, split, strict=True):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), grouped, plain)
+    assert set(seen) == {jax.tree.structure(params)}
+    assert len(seen) <= 2 * 3, "at most one estimate an update, whatever the groups"
+
+
 @pytest.mark.parametrize(("name", "settings", "expected"), [
     ("lars", {"scale": 0.001, "momentum": 0.9}, [[2.9997, 3.9996], [2.99913, 3.99884]]),
     ("lamb", {"b1": 0.9, "b2": 0.999, "eps": 1e-6}, [[2.646447, 3.646447], [2.327854, 3.327854]]),

@@ -167,6 +167,34 @@ def test_sophia_on_split_devices_is_as_on_one() -> None:
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *found)
 
 
+@pytest.mark.parametrize("form", ["gauss_newton", "hutchinson"])
+def test_sophia_in_groups_treated_alike_is_as_without_groups(form: str) -> None:
+    """Its estimate is of the whole network, of which a group sees its part."""
+    groups = ((".*kernel", "named"), (".*", "named"))
+    runs = [tiny_runs("sophia", form, **{"optimizer.eps": 1e-2, "optimizer.groups": given})[0]
+            for given in (None, groups)]
+    whole, split = (trained([run], updates_of(run.program))[0] for run in runs)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), split.params, whole.params)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_sophia_beside_adamw_keeps_the_types_of_the_state(dtype: str) -> None:
+    run, _ = tiny_runs("sophia", "hutchinson", **{"training.dtype": dtype, "training.accumulation": 2,
+                                                  "optimizer.groups": ((".*kernel", "named"), (".*", "adamw"))})
+    assert keeps_its_types(run, FLOAT32)
+
+
+def test_sophia_trains_at_half_the_base_width() -> None:
+    run, _ = tiny_runs("sophia", "gauss_newton", **{
+        "model.base": {"width": 8, "heads": 1}, "optimizer.width_exponent": 1.0, "optimizer.decay_on": "matrices",
+        "optimizer.eps": 1e-2})
+    pack, before = pack_of([run], packs.ALONE), first_state(run)
+    after = pack.host_states(pack.advance(pack.place([before]), 0, STEPS), [run.run_id])
+    moved = jax.tree.leaves(jax.tree.map(lambda a, b: np.abs(a[0] - b).max(), after.params, before.params))
+    assert (int(after.step[0]), int(after.diverged_at[0])) == (STEPS, -1)
+    assert all(0 < most < 1 for most in moved)
+
+
 def test_a_schedule_free_branch_goes_on_from_what_it_trains_or_starts_anew_from_what_is_evaluated() -> None:
     run, _ = tiny_runs("schedule_free", None)
     state = first_state(run)
