@@ -36,7 +36,8 @@ def described_groups(runs: list[Run], params: Any) -> str:
             method, f"rate x {_factors(runs, 'group_rates', group.place)}",
             f"decay x {_factors(runs, 'group_decays', group.place)}"]
         if program.model.base is not None:
-            acts.append(f"width: rate x {group.width.rate:g}, decay x {group.width.decay:g}^width_exponent")
+            power = f"(width_exponent - {group.width.less:g})" if group.width.less else "width_exponent"
+            acts.append(f"width: rate x {group.width.rate:g}, decay x {group.width.decay:g}^{power}")
         lines.append(f"  {group.pattern!r}: {', '.join(acts)}")
         lines += [f"    {path} {'x'.join(map(str, shape))}" for path, shape in group.shapes.items()]
     return "\n".join(lines)

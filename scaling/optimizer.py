@@ -66,8 +66,9 @@ class Optimizer:
     `groups`: ordered ((pattern, treatment), ...): the first pattern that a parameter's path, such as
     block_0/attention/query/kernel, matches in whole decides. Treatments: named, adamw, frozen. None: all are named, but
     with MATRIX_METHODS kernels of blocks alone, and the rest is AdamW's. `group_rates`, `group_decays`: factors of rate
-    and decay, one a group; None: all 1. `width_exponent`: hidden matrices have λ (width / base width)^exponent
-    under muP alone: 0 fixed, 1 keeps rate times decay, ½ the layer-wise rule of arXiv 2510.15262.
+    and decay, one a group; None: all 1. `width_exponent`: under muP alone, rate times decay of
+    hidden matrices goes as (width / base width)^(exponent - 1): 1 keeps it, ½ is the layer-wise rule of arXiv
+    2510.15262, 0 lets it fall as 1 / width, which with Adam-like methods leaves λ as it is.
     """
 
     name: str = static(choices=tuple(SETTINGS))

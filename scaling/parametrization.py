@@ -17,9 +17,10 @@ condition ‖ΔW‖ ∝ √(fan out / fan in) asks of a hidden matrix (Yang et a
 SGD: hidden matrices have fan out / fan in over the base's, which is 1 in a transformer of one shape. The other methods
 are refused: conda, galore and soap normalise in a rotated basis, for which no rule is known to us.
 
-Decay of hidden matrices is λ m^optimizer.width_exponent and multiplies their own rate, in both conventions: 0 lets rate
-times decay fall as 1/m, 1 keeps it (the mup package; what independent decay means), ½ is the layer-wise rule (Fan et
-al. 2025, arXiv 2510.15262). The readout decays by λ, vectors and embeddings not at all.
+Rate times decay of hidden matrices goes as m^(optimizer.width_exponent - 1), in both conventions: 0 lets it fall as
+1/m, 1 keeps it (the mup package; what independent decay means), ½ is the layer-wise rule (Fan et al. 2025, arXiv
+2510.15262). So their λ goes as m^width_exponent where their rate goes as 1/m, and as m^(width_exponent - 1) with Muon,
+whose rate stays. The readout decays by λ, vectors and embeddings not at all.
 """
 
 from __future__ import annotations
@@ -51,6 +52,6 @@ def check_parametrization(base: Base | None, optimizer: Optimizer) -> None:
           "0 for sgd with model.base, since no width rule of its decay is known", "use 0, or leave model.base out")
     check(not decays or exponent is not None, "optimizer.width_exponent", exponent,
           "how optimizer.weight_decay of hidden matrices goes with width, with model.base",
-          "use 0 to fix it, 1 to keep rate times decay, or 0.5 for arXiv 2510.15262")
+          "use 1 to keep rate times decay, 0 to let it fall as 1 / width, or 0.5 for arXiv 2510.15262")
     check(not decays or optimizer.decay_on == "matrices", "optimizer.decay_on", optimizer.decay_on,
           "'matrices' with model.base, where vectors do not decay", "use 'matrices'")

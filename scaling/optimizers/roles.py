@@ -12,10 +12,13 @@ EMBEDDING, HIDDEN, READOUT, VECTOR = "embedding", "hidden", "readout", "vector"
 
 
 class WidthFactors(NamedTuple):
-    """The rate times `rate`; weight decay times `decay`^optimizer.width_exponent."""
+    """The rate times `rate`; weight decay times `decay`^(optimizer.width_exponent - `less`), so that the product of the
+    two goes with width as `decay`^(optimizer.width_exponent - 1).
+    """
 
     rate: float
     decay: float
+    less: float = 0.0
 
 
 def role(path: str, shape: tuple[int, ...]) -> str:
@@ -49,4 +52,4 @@ def role_factors(model: Model, method: str, path: str, shape: tuple[int, ...]) -
         return WidthFactors(1.0 if what == HIDDEN else m, 1.0)
     if what != HIDDEN:
         return WidthFactors(1.0, 1.0)
-    return WidthFactors(1.0 if method == "muon" else 1 / m, m)
+    return WidthFactors(1.0, m, 1.0) if method == "muon" else WidthFactors(1 / m, m)

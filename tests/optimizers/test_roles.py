@@ -75,12 +75,12 @@ def test_decay_rule_from_256_to_1024() -> None:
     assert (factors.rate, factors.decay**0.5, factors.decay**1, factors.decay**0) == (0.25, 2.0, 4.0, 1.0)
     assert factors.rate * factors.decay**0.5 == 0.5
     for path, shape in [("head/kernel", (1024, 32)), ("embedding/embedding", (32, 1024)), ("final_norm/scale", (9,))]:
-        assert role_factors(model, "adamw", path, shape) == (1.0, 1.0)
+        assert role_factors(model, "adamw", path, shape)[:2] == (1.0, 1.0)
 
 
 def test_muon_has_a_rule_for_hidden_matrices_alone() -> None:
     model = wide_run().model
-    assert role_factors(model, "muon", QUERY, (64, 64)) == (1.0, 4.0)
+    assert role_factors(model, "muon", QUERY, (64, 64)) == (1.0, 4.0, 1.0)
     with pytest.raises(ConfigError, match=r"optimizer\.groups = 'muon on head/kernel': .*readout.*; treat it as adamw"):
         role_factors(model, "muon", "head/kernel", (64, 32))
 
@@ -90,9 +90,9 @@ def test_nothing_changes_at_the_base_or_without_one(method: str) -> None:
     at_base = wide_run(**{"model.width": 16, "model.heads": 2}).model
     standard = wide_run(**{"model.base": None, "optimizer.width_exponent": None}).model
     for path, shape in [(QUERY, (4, 4)), ("head/kernel", (4, 4)), ("positions", (4, 4)), ("final_norm/scale", (4,))]:
-        assert role_factors(standard, method, path, shape) == (1.0, 1.0)
+        assert role_factors(standard, method, path, shape)[:2] == (1.0, 1.0)
         if method != "lamb":
-            assert role_factors(at_base, method, path, shape) == (1.0, 1.0)
+            assert role_factors(at_base, method, path, shape)[:2] == (1.0, 1.0)
 
 
 def first_step(run: Run, params: Any, gradients: Any) -> dict[str, np.ndarray]:
@@ -118,6 +118,17 @@ def test_adamw_steps_and_decays_by_these_factors(exponent: float, decay: float) 
     assert found["final_norm/scale"] == pytest.approx(-1, abs=1e-7)
 
 
+@pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("method", [{}, {"optimizer.name": "muon", "optimizer.momentum": 0.95,
+                                         "optimizer.form": "original"}], ids=["adamw", "muon"])
+def test_rate_times_decay_goes_with_width_as_the_exponent_says(method: dict[str, Any], exponent: float) -> None:
+    """Kernels of 1 without a gradient shrink by it alone: 0.25 m^(exponent - 1) at rate 1."""
+    run = wide_run(**method, **{"optimizer.width_exponent": exponent, "optimizer.weight_decay": 0.25})
+    ones = jax.tree.map(lambda leaf: np.ones(leaf.shape), shapes_of(run))
+    found = first_step(run, ones, jax.tree.map(np.zeros_like, ones))
+    np.testing.assert_allclose(found[QUERY], -0.25 * 4 ** (exponent - 1), rtol=1e-12)
+
+
 def test_sgd_steps_by_these_factors() -> None:
     sgd = {"optimizer.name": "sgd", "optimizer.b1": None, "optimizer.b2": None, "optimizer.eps": None,
            "optimizer.momentum": 0.9, "optimizer.form": "heavy_ball", "optimizer.weight_decay": 0.0,
@@ -138,7 +149,7 @@ SGD = {"optimizer.name": "sgd", "optimizer.momentum": 0.9, "optimizer.form": "he
     (LAMB, r"optimizer\.name = 'lamb': .*no width rule of lamb is known; use one of these, or leave model\.base out"),
     (MUON, r"optimizer\.form = 'moonlight': expected 'original' for muon with model\.base"),
     (SGD, r"optimizer\.weight_decay = 0\.1: expected 0 for sgd with model\.base"),
-    ({"optimizer.width_exponent": None}, r"optimizer\.width_exponent = None: expected how .*; use 0 to fix it, 1 to"),
+    ({"optimizer.width_exponent": None}, r"optimizer\.width_exponent = None: expected how .*; use 1 to keep rate"),
     ({"optimizer.decay_on": "all"}, r"optimizer\.decay_on = 'all': expected 'matrices' with model\.base"),
     ({"model.base": None}, r"optimizer\.width_exponent = 0\.5: expected None without model\.base"),
     ({"model.base": {"width": 16, "heads": 3}}, r"model\.base\.heads = 3: expected a divisor of .* one of \[1, 2, 4"),
