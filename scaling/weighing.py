@@ -100,6 +100,9 @@ def check_weighing(mixer: Mixer | None, objective: Objective | None, names: Sequ
         fields.check_key(name, names, "objective.domain_weights")
     if mixer is None:
         return
+    check(mixer.name != "doge" or objective is None, "objective", objective,
+          "None with the mixer doge, which adds up a gradient a domain with weights of its own",
+          "leave it out, or use another mixer")
     for source, effects in mixer.graph or ():
         for name in (source, *dict(effects)):
             fields.check_key(name, names, "mixer.graph")
