@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,7 +53,7 @@ def in_steps(run: Run, duration: Duration, windows: Windows) -> int:
     drawn = {name for _, shares in run.data.mixture for name, share in shares if share > 0}
     if duration.epochs is not None and len(drawn) == 1:
         limit = window_limits(run, windows)[run.data.names.index(drawn.pop())]
-        steps_per_epoch = float(limit) / run.data.batch  # of Python, which overflows to infinity in silence
+        steps_per_epoch = Fraction(int(limit), run.data.batch)
     steps = duration.in_steps(run.data.tokens_per_step, steps_per_epoch)
     check(steps <= LARGEST, "training.duration, schedule or parent.at", duration, f"at most {LARGEST} steps",
           "shorten it")
