@@ -71,4 +71,4 @@ def whole_windows(shares_K: Array, batch: int, step: Array) -> Array:
     u = jnp.minimum(u, 1 - jnp.finfo(shares_K.dtype).eps)
     cumulative_K = jnp.cumsum(shares_K)
     edges_K = jnp.floor(batch * (cumulative_K / cumulative_K[-1]) + u).astype(jnp.int32)
-    return jnp.diff(edges_K, prepend=0)
+    return jnp.diff(jnp.minimum(edges_K, batch), prepend=0)  # batch + u may round up to batch + 1

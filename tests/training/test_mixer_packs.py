@@ -156,6 +156,14 @@ def test_whole_windows_make_up_a_batch(shares: list[float], size: int, step: int
     assert (counts_K[shares_K == 0] == 0).all()
 
 
+@pytest.mark.parametrize(("size", "step"), [
+    (64, 75025), (128, 75025), (256, 46368), (512, 17711), (2048, 6765), (4096, 2584)])
+def test_whole_windows_make_up_a_batch_where_the_last_edge_rounds_up(size: int, step: int) -> None:
+    """At these steps the size plus the multiple of the golden ratio is nearest to the size plus 1 in float32."""
+    counts_K = np.asarray(whole_windows(jnp.array([0.3, 0.5, 0.2]), size, jnp.int32(step)))
+    assert counts_K.sum() == size
+
+
 def test_whole_windows_follow_the_shares_in_the_mean() -> None:
     shares_K = jnp.array([0.013, 0.487, 0.1, 0.4])
     counts_TxK = jax.vmap(lambda step: whole_windows(shares_K, 16, step))(jnp.arange(2000))
