@@ -115,10 +115,8 @@ def check_run(run: Run, parents: Sequence[Run], windows: Windows) -> None:
                           "stream of data stands is not known beforehand; give the branch's work to the run itself")
     for parent in parents:
         _check_parent(run, parent, windows)
-    keeps = run.parent.optimizer == "keep"
-    if keeps and (first.optimizer.name != run.optimizer.name or first.training.dtype != run.training.dtype):
-        raise ConfigError(f"parent.optimizer = 'keep': expected optimizer {first.optimizer.name!r} in "
-                          f"{first.training.dtype} as in parent {first.run_id}; use the same, or 'reset'")
+    if run.parent.optimizer == "keep":
+        _check_kept(run, first)
     at = in_steps(first, run.parent.at, windows)
     for other in others:
         found = in_steps(other, run.parent.at, windows)
@@ -143,6 +141,18 @@ def _check_parent(run: Run, parent: Run, windows: Windows) -> None:
                           f"run {run.run_id}, whose stream of data goes on from it; name all domains in the parent too")
 
 
+def _check_kept(run: Run, parent: Run) -> None:
+    """Refuse an optimizer that the parent's state would not fit, or to which it would mean something else."""
+    shaping = ["name", "form", "rank", "groups"]
+    if run.optimizer.name == "schedule_free":
+        shaping.append("b1")  # what was trained stands for its average by the b1 of the parent alone
+    fields = {f"optimizer.{name}": (getattr(run.optimizer, name), getattr(parent.optimizer, name)) for name in shaping}
+    fields["training.dtype"] = run.training.dtype, parent.training.dtype
+    for field, (ours, theirs) in fields.items():
+        check(ours == theirs, field, ours, f"{theirs!r} as in parent {parent.run_id}, whose optimizer state goes on "
+              "with parent.optimizer = 'keep'", "use the same, or parent.optimizer = 'reset'")
+
+
 def groups(runs: Sequence[Run], windows: Mapping[Run, Windows]) -> dict[Group, list[Run]]:
     """Runs by what they can share a pack in, parents' generations first, otherwise in the sweep's order."""
     by_id = {run.run_id: run for run in runs}
@@ -151,7 +161,7 @@ def groups(runs: Sequence[Run], windows: Mapping[Run, Windows]) -> dict[Group, l
     found: dict[Group, list[Run]] = {}
     for run in sorted(runs, key=lambda run: generation[run.run_id]):
         corpus_windows = windows[run.program]
-        facts = (run.program, run.data, run.schedule, run.training.duration, run.parent)
+        facts = (run.program, run.data, run.optimizer, run.schedule, run.training.duration, run.parent)
         if facts not in checked:
             check_run(run, [by_id[run_id] for run_id in run.parent_ids], corpus_windows)
             checked.add(facts)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from every_optimizer import optimizer_changes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -87,7 +88,7 @@ def other(section: str, **values: Any) -> Run:
     (child_of(TRUNK, 21), r"parent\.at = 21 steps: expected 1 to 20, the length of parent .*; branch earlier or train"),
     (other("model", width=32), r"parent\.run_id = .*: expected a parent with the model and tokenizer of run .*; a bra"),
     (other("data", tokenizer="bpe:512"), r"parent\.run_id = .*: expected a parent with the model and tokenizer"),
-    (other("training", dtype="bfloat16"), r"parent\.optimizer = 'keep': expected optimizer 'adamw' in float32 as in p"),
+    (other("training", dtype="bfloat16"), r"training\.dtype = 'bfloat16': expected 'float32' as in parent .*; use"),
     (other("data", sequence=8), r"parent\.run_id = .*: expected the same data\.domains, data\.sequence and "),
     (other("data", domains=(("prose", "wheels:prose"),)), r"parent\.run_id = .*: expected the same data\.domains"),
     (child_of(TRUNK, 5, packing=Packing("chop", "window", (), ())), r"parent\.run_id = .* data\.sequence and packing"),
@@ -95,6 +96,40 @@ def other(section: str, **values: Any) -> Run:
 def test_a_branch_that_its_parent_cannot_start_is_refused(run: Run, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         groups([TRUNK, run], windows([TRUNK, run]))
+
+
+def branched(method: dict[str, Any], changes: dict[str, Any], treatment: str) -> list[Run]:
+    """A trunk, a branch of it, and another whose optimizer has other values."""
+    trunk = small_run(**CONSTANT, **method)
+    branch = child_of(trunk, 5, treatment)
+    return [trunk, branch, dataclasses.replace(branch, optimizer=dataclasses.replace(trunk.optimizer, **changes))]
+
+
+@pytest.mark.parametrize(("method", "changes", "message"), [
+    ({}, {"name": "adopt"}, r"optimizer\.name = 'adopt': expected 'adamw' as in parent"),
+    ({}, {"groups": ((".*kernel", "named"), (".*", "named"))}, r"optimizer\.groups = .*: expected None as in parent"),
+    (optimizer_changes("galore", "short"), {"rank": 4}, r"optimizer\.rank = 4: expected 2 as in parent .*'keep'; use"),
+    (optimizer_changes("adafactor", "scaled"), {"form": "unscaled"}, r"optimizer\.form = 'unscaled': expected 's"),
+    (optimizer_changes("schedule_free", None), {"b1": 0.98},
+     r"optimizer\.b1 = 0\.98: expected 0\.9 as in parent .*; use the same, or parent\.optimizer = 'reset'"),
+])
+def test_a_branch_keeps_no_state_that_its_optimizer_cannot_go_on_from(
+    method: dict[str, Any], changes: dict[str, Any], message: str,
+) -> None:
+    kept, fresh = (branched(method, changes, treatment) for treatment in ("keep", "reset"))
+    with pytest.raises(ConfigError, match=message):
+        groups(kept, windows(kept))
+    groups(fresh, windows(fresh))
+
+
+@pytest.mark.parametrize(("name", "form", "changes"), [
+    ("adamw", None, {"b1": 0.8, "weight_decay": 0.2, "decay_on": "all"}), ("soap", None, {"every": 5}),
+    ("schedule_free", None, {"b2": 0.99})])
+def test_a_branch_keeps_the_state_where_other_values_leave_its_sense(
+    name: str, form: str | None, changes: dict[str, Any],
+) -> None:
+    runs = branched(optimizer_changes(name, form), changes, "keep")
+    assert sum(map(len, groups(runs, windows(runs)).values())) == 3
 
 
 def test_a_branch_of_a_run_with_a_mixer_is_refused_and_one_with_a_mixer_of_its_own_is_not() -> None:
