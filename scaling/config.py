@@ -134,6 +134,9 @@ def _weights(value: Any, path: str) -> tuple | None:
 class Parent:
     """A branch starts after step `at` of run `run_id`, optimizer state kept or reset; the stream of data goes on.
 
+    The stream is a position in an order of the windows that `training.seed` decides. A branch of another seed than its
+    parent's goes on at its parent's position in another order: some windows are seen twice in the epoch, some never.
+
     With `others`, weights by run_id, it starts from the weighted average of several runs' parameters after that step,
     θ = Σ w_i θ_i, where `run_id` has the weight 1 - Σ others; the stream is that of `run_id`. The average as it is
     stands at step 0 of the branch, which is always evaluated: one step at `schedule.peak` 0 does for that. Merging of
