@@ -75,8 +75,15 @@ def read_json(path: Path) -> Any:
 
 
 def seal_folder(folder: Path, facts: dict[str, Any]) -> None:
-    """Vouch for all files in a folder, and for `facts`, which lie with their checksums in its seal.json."""
-    write_json(folder / SEAL, {"facts": facts, "files": _digests(folder)})
+    """Vouch for all files in a folder, and for `facts`, which lie with their checksums in its seal.json.
+
+    Raises StoreError for a folder without files.
+    """
+    files = _digests(folder)
+    if not files:
+        raise StoreError(f"{folder}: holds no files to seal, expected those just written; let nothing else remove "
+                         "them and run the same command again: finished work is kept")
+    write_json(folder / SEAL, {"facts": facts, "files": files})
 
 
 def read_folder(folder: Path) -> dict[str, Any]:
@@ -91,6 +98,8 @@ def read_folder(folder: Path) -> dict[str, Any]:
     changed = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
     if changed:
         raise CorruptFileError(folder, f"damaged: not as written are {', '.join(changed)}")
+    if not wanted:
+        raise CorruptFileError(folder, f"damaged: holds nothing but its {SEAL}")
     return sealed["facts"]
 
 

@@ -69,6 +69,23 @@ def test_a_changed_folder_names_what_changed(change: object, named: str, tmp_pat
         read_folder(tmp_path)
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_folder_without_files_is_not_sealed_and_not_made(there: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    if there:
+        folder.mkdir()
+    with pytest.raises(StoreError, match=rf"^{folder}: holds no files to seal, expected those just written; let noth"):
+        seal_folder(folder, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"] * there
+    assert not (folder / "seal.json").exists()
+
+
+def test_a_seal_of_nothing_is_not_trusted(tmp_path: Path) -> None:
+    write_json(tmp_path / "seal.json", {"facts": {}, "files": {}})
+    with pytest.raises(CorruptFileError, match=rf"^{tmp_path}: damaged: holds nothing but its seal\.json; restore it"):
+        read_folder(tmp_path)
+
+
 def test_a_folder_without_its_seal_is_not_trusted(tmp_path: Path) -> None:
     (tmp_path / "one").write_text("1")
     seal_folder(tmp_path, {})

@@ -10,9 +10,8 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from scaling.files import listed
 from scaling.sweeps.forget import forget_runs
-from scaling.sweeps.lock import lock_file, workdir_lock
+from scaling.sweeps.lock import workdir_lock
 from scaling.sweeps.progress import Tally, printed, shown
 from scaling.sweeps.recovery import recover
 from scaling.sweeps.share import Carrier, CommonFolder, Share
@@ -97,19 +96,10 @@ def run_sweep(brief: Brief, tasks: Tasks) -> pd.DataFrame:
     """
     workdir = Workdir(brief.workdir)
     with workdir_lock(brief.workdir):
-        _refuse_workers(workdir)
         recover(workdir)
         driver = Driver(brief, tasks, workdir)
         driver.train(driver.plan())
         return driver.rows()
-
-
-def _refuse_workers(workdir: Workdir) -> None:
-    """Raise LockedError while a worker of an earlier start trains there."""
-    folder = workdir.lock("any").parent
-    for name in listed(folder):
-        with lock_file(folder / name, f"job {name}"):
-            pass
 
 
 class Driver:

@@ -26,8 +26,9 @@ def run_sweep(
 
     `question`: runs that cannot matter to it are stopped early; None trains every run to its end.
 
-    Raises LockedError when another runner is at work there, ConfigError for a run that cannot be trained,
-    ChangedCorpusError when the corpus changed since the workdir's first runs, Preempted after `interrupted()`.
+    Raises LockedError when another runner or a worker of a killed one is at work there, ConfigError for a run that
+    cannot be trained, ChangedCorpusError when the corpus changed since the workdir's first runs, Preempted after
+    `interrupted()`.
     """
     with workdir_lock(workdir):
         recover(Workdir(workdir))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from scaling.config import Run
+from scaling.fields import check
 from scaling.sweeps.early_stopping import Contest, Referee, contenders
 from scaling.sweeps.lock import lock_file
 from scaling.sweeps.plan import Pack, Width
@@ -38,6 +40,11 @@ class Settings:
 
     checkpoint_seconds: float
     keep_states: bool = False
+
+    def __post_init__(self) -> None:
+        seconds = self.checkpoint_seconds
+        check(math.isfinite(seconds) and seconds >= 0, "--checkpoint_seconds", seconds, "a finite number of at least 0",
+              "give 0 for a checkpoint whenever there may be one")
 
 
 class JobTrainer:

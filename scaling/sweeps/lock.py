@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
 
-from scaling.files import disk_errors
+from scaling.files import disk_errors, make_folder
 
 
 class LockedError(RuntimeError):
@@ -20,7 +20,7 @@ class LockedError(RuntimeError):
 @contextlib.contextmanager
 def _locked(path: Path, mode: int, what: str) -> Iterator[FileIO]:
     with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         file = FileIO(path, "a+")
     with file:
         try:

@@ -24,10 +24,10 @@ from scaling.sweeps.introduction import LostProcessError, Place, introduce
 from scaling.sweeps.jobs import JobTrainer, Settings
 from scaling.sweeps.lock import LockedError, last_words, lock_file, said, say, share, shared_lock, workdir_lock
 from scaling.sweeps.progress import Tally, shown
-from scaling.sweeps.recovery import recover
+from scaling.sweeps.recovery import recover, refuse_workers
 from scaling.sweeps.work import ChangedCorpusError, Job, Work
 from scaling.sweeps.workbench import Workbench
-from scaling.sweeps.workdir import Workdir
+from scaling.sweeps.workdir import PROCESS, Workdir
 from scaling.training.loop import Preempted
 
 LOG = logging.getLogger("scaling")
@@ -55,6 +55,7 @@ def run_sweep(
             locks.append(held.enter_context(lock_file(path, f"process {process} in workdir {workdir}")))
             if process == 0:
                 locks.append(held.enter_context(workdir_lock(workdir)))
+                refuse_workers(Workdir(workdir))
 
         given = hashlib.sha256("".join(run.run_id for run in runs).encode()).hexdigest()
         place = introduce(given, prepare)
@@ -77,7 +78,7 @@ def run_sweep(
 
 def _lock_of(workdir: Path, process: int) -> Path:
     """What a process holds as long as it lives; says LEFT after it has ended well."""
-    return Workdir(workdir).lock(f"process-{process}")
+    return Workdir(workdir).lock(f"{PROCESS}{process}")
 
 
 def _words(place: Place, work: Work) -> str:

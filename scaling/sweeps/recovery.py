@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import re
 from collections.abc import Iterator, Sequence
@@ -10,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from scaling.files import CorruptFileError, listed, set_aside
 from scaling.seal import read_folder
 from scaling.store import TABLES
-from scaling.sweeps.workdir import Workdir
+from scaling.sweeps.lock import shared_lock
+from scaling.sweeps.workdir import PROCESS, Workdir
 
 LOG = logging.getLogger("scaling")
 UNFINISHED = re.compile(r"\..+\.[0-9a-f]{32}")  # a name of `replace_durably` whose process was killed
-WHOLE = re.compile(r"\w+(-\d+)?")  # a pack's or a state's folder; a kill leaves others, half written or half removed
 
 
 def recover(workdir: Workdir) -> None:
@@ -22,7 +21,10 @@ def recover(workdir: Workdir) -> None:
 
     A damaged state is made again when a branch asks for it, a damaged checkpoint costs its job the way from the one
     before or the start, a damaged table file costs its job all. A kill at any moment leaves what the next call mends.
+    Raises what `refuse_workers` does.
     """
+    refuse_workers(workdir)
+    workdir.drop_unfinished_states()
     for folder in (workdir.store.folder(table) for table in TABLES):
         for name in filter(UNFINISHED.fullmatch, listed(folder)):
             (folder / name).unlink()
@@ -36,10 +38,18 @@ def recover(workdir: Workdir) -> None:
         _forget(workdir, job_id, errors)
 
 
+def refuse_workers(workdir: Workdir) -> None:
+    """Raise LockedError while a worker trains there whose start was killed: on a cluster, jobs outlive their driver."""
+    folder = workdir.lock("any").parent
+    for name in listed(folder):
+        if not name.startswith(PROCESS):
+            with shared_lock(folder / name, f"job {name}"):
+                pass
+
+
 def _damaged_states(workdir: Workdir) -> Iterator[CorruptFileError]:
-    states = [workdir.states / name for name in filter(WHOLE.fullmatch, listed(workdir.states))]
-    packs = [workdir.checkpoints_of(name).folders() for name in filter(WHOLE.fullmatch, listed(workdir.checkpoints))]
-    for folder in itertools.chain(states, *packs):
+    packs = [folder for name in workdir.whole_packs() for folder in workdir.checkpoints_of(name).folders()]
+    for folder in [*workdir.whole_states(), *packs]:
         try:
             read_folder(folder)
         except CorruptFileError as error:

@@ -231,13 +231,13 @@ class Carrier(CommonFolder):
             except CorruptFileError as error:
                 LOG.warning("%s", error)
         states, training = self.share.names("states"), self.share.names("training")
-        for folder in self.workdir.states.glob("*"):
+        for folder in self.workdir.whole_states():
             if folder.name not in states:
                 self.share.put(state_object(folder.name), root, [folder])
-        for folder in self.workdir.checkpoints.glob("*"):
-            steps = self.workdir.checkpoints_of(folder.name).folders()
-            if folder.name not in training and steps:
-                self.share.put(training_object(folder.name), root, [*_rows_of(self.workdir, folder.name), steps[-1]])
+        for job_id in self.workdir.whole_packs():
+            steps = self.workdir.checkpoints_of(job_id).folders()
+            if job_id not in training and steps:
+                self.share.put(training_object(job_id), root, [*_rows_of(self.workdir, job_id), steps[-1]])
 
     def _check_plans(self) -> None:
         """Leave the longer of two plans of which one continues the other."""

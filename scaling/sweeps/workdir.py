@@ -7,12 +7,20 @@ start from, dropped when no branch needs it any more. `lock`, `locks/`: who is a
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import re
+import shutil
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from scaling.files import disk_errors, listed
 from scaling.store import Store
 from scaling.training import checkpoints
-from scaling.training.checkpoints import PackCheckpoints
+from scaling.training.checkpoints import REMOVED, UNNAMED, PackCheckpoints
+
+PROCESS = "process-"  # begins the locks of processes; others are of jobs and packs
+PACK = re.compile(r"\w+")
+STATE = re.compile(r"\w+-\d+")
+UNFINISHED = re.compile(rf"\w+-\d+({re.escape(UNNAMED)}|{re.escape(REMOVED)}).*")  # half written or half removed
 
 
 class Workdir:
@@ -59,7 +67,7 @@ class Workdir:
         outlives the rows that lead up to it.
         """
         for folder in self.checkpoints.glob("*"):
-            if folder.name not in job_ids:
+            if folder.name not in job_ids and folder.is_dir():
                 checkpoints.remove(folder)
         table = self.store.read("runs")
         if not len(table):
@@ -69,8 +77,26 @@ class Workdir:
                 self.store.remove(name, [n for n in self.store.names(name) if n.startswith(f"{job_id}.")])
             self.store.remove("runs", [job_id])
 
+    def whole_packs(self) -> list[str]:
+        """Names of the packs and jobs that have checkpoints."""
+        return [name for name in _named(self.checkpoints, PACK) if (self.checkpoints / name).is_dir()]
+
+    def whole_states(self) -> list[Path]:
+        """Folders of the states, less what is half written, half removed, or not of this program."""
+        return [self.states / name for name in _named(self.states, STATE)]
+
     def keep_states(self, names: Collection[str]) -> None:
-        """Remove the states of other names."""
-        for folder in self.states.glob("*"):
+        """Remove the whole states of other names; a half written one is another process's to name."""
+        for folder in self.whole_states():
             if folder.name not in names:
                 checkpoints.remove(folder)
+
+    def drop_unfinished_states(self) -> None:
+        """Remove what killed processes left half written or half removed; nobody else may be training."""
+        for name in _named(self.states, UNFINISHED):
+            with disk_errors(self.states / name):
+                shutil.rmtree(self.states / name)
+
+
+def _named(folder: Path, names: re.Pattern[str]) -> Iterator[str]:
+    return filter(names.fullmatch, listed(folder))

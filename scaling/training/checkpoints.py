@@ -10,17 +10,19 @@ import functools
 import os
 import shutil
 import tempfile
+import uuid
 from pathlib import Path
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from scaling.files import disk_errors, listed, sync_folder
+from scaling.files import disk_errors, listed, make_folder, sync_folder
 from scaling.seal import read_folder, seal_folder
 from scaling.training.state import TrainState
 
 SLACK = 2**18  # bytes that a folder of states takes beside its arrays
+UNNAMED, REMOVED = ".unnamed", ".removed"  # go on the names of folders that are being written, or removed
 
 
 def save(folder: Path, run_ids: list[str], step: int, states_R: TrainState) -> None:
@@ -28,15 +30,14 @@ def save(folder: Path, run_ids: list[str], step: int, states_R: TrainState) -> N
 
     Raises StoreError when the disk refuses; an older folder is then still there.
     """
-    unnamed = folder.with_name(f"{folder.name}.unnamed")
+    unnamed = folder.with_name(f"{folder.name}{UNNAMED}")
     with disk_errors(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.parent)
         _ask_for_room(folder.parent, sum(leaf.nbytes for leaf in jax.tree.leaves(states_R)) * 5 // 4 + SLACK)
         with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
             checkpointer.save(unnamed.absolute(), args=ocp.args.StandardSave(states_R), force=True)
         seal_folder(unnamed, {"run_ids": run_ids, "step": step})
-        if folder.exists():
-            remove(folder)
+        remove(folder)
         unnamed.rename(folder)
         sync_folder(folder.parent)
 
@@ -69,12 +70,13 @@ def _check_leaf(folder: Path, path: tuple, wanted: np.ndarray, found: np.ndarray
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder, renamed first: a kill half-way leaves nothing that looks complete."""
-    gone = folder.with_name(f"{folder.name}.removed")
+    """Remove a folder, if it is there, renamed first: a kill half-way leaves nothing that looks complete."""
+    gone = folder.with_name(f"{folder.name.split('.')[0]}{REMOVED}-{uuid.uuid4().hex}")  # another process may do so too
     with disk_errors(folder):
-        if gone.exists():
-            shutil.rmtree(gone)
-        folder.rename(gone)
+        try:
+            folder.rename(gone)
+        except FileNotFoundError:
+            return
         shutil.rmtree(gone)
 
 
@@ -103,5 +105,4 @@ class PackCheckpoints:
 
     def clear(self) -> None:
         """Remove all: the pack is done."""
-        if self.root.exists():
-            remove(self.root)
+        remove(self.root)

@@ -17,12 +17,13 @@ from scaling.sweeps import jobs
 from scaling.sweeps.executor import run_sweep
 from scaling.sweeps.grid import product
 from scaling.sweeps.jobs import Settings
-from scaling.sweeps.lock import LockedError, workdir_lock
+from scaling.sweeps.lock import LockedError, lock_file, workdir_lock
 from scaling.sweeps.plan import Width
 from scaling.sweeps.sweep import Stage, Sweep
 from scaling.sweeps.tuning import Speed, Tuner
 from scaling.sweeps.work import ChangedCorpusError
 from scaling.sweeps.workbench import Workbench
+from scaling.sweeps.workdir import Workdir
 from scaling.training.loop import PackRun
 from small_sweeps import KeptBench, PowerCutError, assert_same, files, power_cut, tables
 
@@ -290,6 +291,23 @@ def test_a_second_runner_is_refused(base: Run, bench: Workbench, tmp_path: Path)
     with workdir_lock(tmp_path), pytest.raises(LockedError, match="another runner is at work there"):
         sweep([base], tmp_path, bench)
     assert not (tmp_path / "store").exists()
+
+
+def test_a_worker_whose_driver_was_killed_keeps_a_start_out(base: Run, bench: Workbench, tmp_path: Path) -> None:
+    cut([base], tmp_path, bench, after=10)
+    everything = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    [job] = [path.name for path in (tmp_path / "checkpoints").iterdir()]
+    with lock_file(Workdir(tmp_path).lock(job), "job"), pytest.raises(LockedError, match=f"job {job}: another runner"):
+        sweep([], tmp_path, bench)
+    del everything[tmp_path / "lock"]
+    assert {path: path.read_bytes() for path in everything} == everything
+    assert sweep([base], tmp_path, bench).status.tolist() == ["done"]
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -1.0])
+def test_a_time_between_checkpoints_that_never_comes_is_refused(seconds: float) -> None:
+    with pytest.raises(ConfigError, match=f"--checkpoint_seconds = {seconds}: expected a finite number of at least 0"):
+        Settings(seconds)
 
 
 @pytest.mark.parametrize(("changes", "message"), [

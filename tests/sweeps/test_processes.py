@@ -11,8 +11,9 @@ import pytest
 from children import Child, started
 from helpers import write_text
 from scaling.store import read
-from scaling.sweeps.lock import workdir_lock
+from scaling.sweeps.lock import lock_file, workdir_lock
 from scaling.sweeps.preemption import EXIT_CODE
+from scaling.sweeps.workdir import Workdir
 from small_sweeps import assert_same, files, tables
 
 RUNS = 12
@@ -136,3 +137,11 @@ def test_a_start_in_a_workdir_at_work_is_refused_in_every_process(environment: d
         assert f"LockedError: workdir {tmp_path}: another runner is at work" in first.said()
         assert f"(process {os.getpid()} on " in first.said()
         assert "LostProcessError: process 0 could not start: LockedError: workdir" in second.said()
+
+
+def test_a_worker_whose_driver_was_killed_keeps_all_processes_out(environment: dict[str, str], tmp_path: Path) -> None:
+    with lock_file(Workdir(tmp_path).lock("abc"), "job"), started(tmp_path, environment, 2) as (first, second):
+        assert (first.code(), second.code()) == (1, EXIT_CODE), first.said() + second.said()
+        assert f"LockedError: job abc: another runner is at work there (process {os.getpid()} on " in first.said()
+        assert "LostProcessError: process 0 could not start: LockedError: job abc" in second.said()
+    assert not (tmp_path / "plan.json").exists()
