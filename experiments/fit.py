@@ -26,6 +26,7 @@ from absl import app, flags, logging
 from experiments.fit_request import (
     SHARES,
     RequestError,
+    check_writable,
     kept,
     law_of,
     matching,
@@ -114,6 +115,7 @@ def fitted(
     places = [read_place(law, text) for text in values.target]
     targets = matching(table, mapping.get(TARGET, TARGET), TARGET)
     check_profiles(law, values.profile)
+    check_writable(out)
     with refused():
         fits = fit_each(law, table, targets=targets, by=values.by, columns=inputs_of(mapping), **options)
     texts = {name: described(name, fit, places) for name, fit in fits.items()}
@@ -139,6 +141,7 @@ def ranked(
     targets = matching(table, mapping.get(TARGET, TARGET), TARGET)
     if len(targets) > 1 or values.by:
         raise RequestError("--law: 'all' ranks laws for one target and one table; name one loss column, without --by")
+    check_writable(out)
     if SHARES in mapping:
         named = table.assign(**{name: table[column] for name, column in inputs_of(mapping).items() if column in table})
         laws, left_out = _families(named, mapping[SHARES])
@@ -155,7 +158,6 @@ def ranked(
             raise RequestError(f"--target: no ranked law has exactly the inputs {', '.join(sorted(names))}")
         lines += [f"{fit.law.name}:{predicted_text(fit, read_place(fit.law, text))}" for fit in fits]
     if out:
-        out.mkdir(parents=True, exist_ok=True)
         comparison.table.to_csv(out / "ranking.csv", index=False)
         reasons = pd.DataFrame(comparison.left_out.items(), columns=["law", "reason"])
         reasons.to_csv(out / "left_out.csv", index=False)

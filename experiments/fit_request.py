@@ -2,6 +2,8 @@
 
 import fnmatch
 import json
+import tempfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -43,9 +45,21 @@ def read_table(path: Path) -> pd.DataFrame:
             return table
         if path.suffix == ".parquet":
             return pd.read_parquet(path).reset_index(drop=True)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, zlib.error) as error:  # the last two of a .gz that is cut or damaged
         raise RequestError(f"--table: {path} cannot be read as {path.suffix[1:]} ({error})") from error
     raise RequestError(f"--table: {path.name} is neither .csv, .csv.gz nor .parquet; convert it")
+
+
+def check_writable(out: Path | None) -> None:
+    """Make the folder of --out and try it, before a fit that could not be kept is computed."""
+    if out is None:
+        return
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise RequestError(f"--out: {out} is no folder to write to ({error.strerror}); name another one") from error
 
 
 def kept(table: pd.DataFrame, where: str | None, mapping: Mapping[str, str]) -> pd.DataFrame:

@@ -36,7 +36,8 @@ COLUMNS = ("claim", "source", "measured", "n", "verdict")
 
 def ledger(results: Path) -> str:
     """The page, from every `claims.csv`. Raises ValueError when there is none."""
-    tables = [pd.read_csv(path) for path in sorted(results.glob("*/claims.csv"))]
+    paths = sorted(path for path in results.glob("*/claims.csv") if not path.parent.name.startswith("."))
+    tables = [pd.read_csv(path) for path in paths]
     if not tables:
         raise ValueError(f"--results={results}: expected folders with claims.csv; run python -m experiments.keep first")
     counts = pd.concat(tables).verdict.value_counts()

@@ -18,7 +18,7 @@ from scipy import stats
 
 from experiments import bench_runs
 from experiments.algoperf import StudyTimes, median, score_draws, scores
-from experiments.bench_design import EXTERNAL, SELF, Settings, settings_of
+from experiments.bench_design import EXTERNAL, SELF, Settings, retrained, scored, settings_of, trial, tuning
 from experiments.bench_runs import SECONDS, STEPS
 from experiments.claims import Claim, verdict
 from experiments.pairwise import Speeds, across, agreement, only, pairs, resampled, speed_up, speeds
@@ -265,6 +265,14 @@ def _not_identified(s: Settings, table: pd.DataFrame, goals: pd.DataFrame,
         "points: what another set would change is in no interval",
         *(f"Left out, {name}: {why}" for name, why in s.left_out),
     ]
+
+
+def also(study: Mapping[str, Any]) -> set[str]:
+    """Runs that belong to the bench though its sweep does not train them: experiments.optimizer_bench_trials does."""
+    s = settings_of(study)
+    tuned = tuning(s)
+    entries = [*tuned, *scored(s), *(again for at in tuned for again in retrained(s, at))]
+    return {trial(s, task.workload, at).run_id for task in s.digits for at in entries}
 
 
 def kept(name: str, table: pd.DataFrame) -> pd.DataFrame:

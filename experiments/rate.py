@@ -28,7 +28,7 @@ from experiments import report, runtime
 from experiments.recommended_schedule import section
 from experiments.statistics import Interval, t_interval
 from scaling import fields
-from scaling.fields import check, static
+from scaling.fields import ConfigError, check, static
 from scaling.fitting.optimum import Optimum, sweep_optimum
 from scaling.fitting.range_test import RangeTest, growing_rates, range_test
 from scaling.store import Part, Store
@@ -138,19 +138,27 @@ def analyse(store: Store, study: Mapping[str, Any]) -> Findings:
     return Findings(s, tests, highest(tests), sweep, sweep_optimum(sweep, level=LEVEL))
 
 
+def asked(values: Any) -> Settings:
+    """What the flags ask for, the runs still open. Raises ConfigError."""
+    try:
+        seeds = tuple(map(int, values.seeds))
+    except ValueError as error:
+        raise ConfigError(f"--seeds = {','.join(values.seeds)}: expected whole numbers; use 0,1,2") from error
+    return fields.convert(Settings, {
+        "name": "rate", "lowest": values.lowest, "highest": values.highest, "steps": values.range_steps,
+        "growth": values.growth, "rates": values.rates, "seeds": seeds, "range_runs": (), "sweep_runs": ()}, "study")
+
+
 def main() -> None:
     stop, workdir = Stop(), Path(FLAGS.workdir)
+    s, training = asked(FLAGS), Training(FLAGS.checkpoint_seconds)
     given = runtime.load_experiment()
-    s = fields.convert(Settings, {
-        "name": "rate", "lowest": FLAGS.lowest, "highest": FLAGS.highest, "steps": FLAGS.range_steps,
-        "growth": FLAGS.growth, "rates": FLAGS.rates, "seeds": tuple(map(int, FLAGS.seeds)), "range_runs": (),
-        "sweep_runs": ()}, "study")
     first = Sweep(given.sweep.base, (range_stage(s),))
     experiment = runtime.Experiment(first, None, follow_ups=(functools.partial(sweep_stages, s),))
     bench, store = Workbench(cache_folder()), Store(workdir / "store")
     with stop.saving():
         for sweep, _ in experiment.rounds(store):
-            run_sweep(sweep.runs(), workdir, bench, Training(FLAGS.checkpoint_seconds), stop)
+            run_sweep(sweep.runs(), workdir, bench, training, stop)
     ids = {run.run_id: None for run in sweep.runs()}
     range_runs = tuple(run.run_id for run in first.runs())
     study = dataclasses.asdict(dataclasses.replace(

@@ -6,25 +6,27 @@ python -m experiments.report --workdir=results/quickstart
 from __future__ import annotations
 
 import functools
+import json
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
 from experiments import analyse, runtime
-from scaling.store import Store, replace_durably
+from scaling.store import replace_durably
 
 FLAGS = flags.FLAGS
 
 
 def report(workdir: Path, findings: Any) -> Path:
-    """Write the page and figures of a study's findings; returns the page's path."""
+    """Write figures and page of a study's findings, as `analyse` just left them; returns the page's path."""
     _, made = runtime.study_modules(runtime.load_study(workdir))
-    page, figures = made.page(Store(workdir / "store"), findings)
+    mark = json.loads((workdir / "fits.json").read_text())[analyse.ANALYSED]
+    page, figures = made.page(analyse.own(workdir), findings)
     for name, content in figures.items():
         replace_durably(workdir / "figures" / f"{name}.png", functools.partial(Path.write_bytes, data=content))
-    path = workdir / "report.html"
-    replace_durably(path, lambda temporary: temporary.write_text(page.text()))
+    path, text = workdir / "report.html", f"{page.text()}<!-- {analyse.ANALYSED}: {mark} -->\n"
+    replace_durably(path, lambda temporary: temporary.write_text(text))  # last: its mark vouches for the figures too
     return path
 
 

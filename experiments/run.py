@@ -8,6 +8,7 @@ with code 75: started again it goes on. The same command on many machines: --dis
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import sys
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from experiments import analyse, report, runtime
 from experiments.profiling import profiled
 from scaling.config import Run
 from scaling.fields import check
-from scaling.store import Store
+from scaling.store import TABLES, Store
 from scaling.sweeps.early_stopping import Question
 from scaling.sweeps.jobs import Settings
 from scaling.sweeps.preemption import Stop
@@ -55,7 +56,7 @@ def main() -> None:
                 raise Preempted("the runs that decide on more have ended; the next start trains what they decide")
             if runs is None:
                 return  # process 0 of several says and does the rest
-    experiment.save(workdir)
+    dataclasses.replace(experiment, sweep=sweep, follow_ups=()).save(workdir)
     counts = ", ".join(f"{count} {status}" for status, count in runs.status.value_counts().items())
     print(f"{len(runs)} runs in {workdir}: {counts}")
     if experiment.study is not None:
@@ -66,7 +67,9 @@ def main() -> None:
 
 
 def _ended(store: Store, runs: Sequence[Run]) -> bool:
-    """Whether all runs have an outcome."""
+    """Whether all runs have an outcome, in a store without a damaged file: training the sweep sets those aside."""
+    if any(True for name in TABLES for _ in store.damaged(name)):
+        return False
     table = store.read("runs")
     return len(table) > 0 and {run.run_id for run in runs} <= set(table.run_id[table.status.isin(FINAL)])
 

@@ -6,8 +6,10 @@ import dataclasses
 import functools
 import importlib
 import importlib.util
+import itertools
 import logging
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,10 +21,12 @@ import jax
 from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
+from ml_collections.config_flags import config_path
 
 from scaling import fields
 from scaling.config import Run, run_from
 from scaling.fields import ConfigError
+from scaling.files import disk_errors
 from scaling.laws.law import TableError
 from scaling.seal import read_json, write_json
 from scaling.store import Part, Store, StoreError
@@ -79,10 +83,48 @@ def start(main: Callable[[], None]) -> None:
 
 def _parse_flags(arguments: list[str]) -> list[str]:
     try:
-        return app.parse_flags_with_usage(arguments)
+        _check_config_file(arguments)
+        program, *stray = app.parse_flags_with_usage(arguments)
+        _check_stray(stray)
+        return [program]
+    except ConfigError as error:
+        sys.exit(f"ConfigError: {error}")
+    except OSError as error:
+        sys.exit(f"ConfigError: --config: expected a file that can be read ({error.strerror or error}); correct it")
     except OVERRIDE_ERRORS as error:
-        sys.exit(f"ConfigError: an override that the configuration cannot take: {error}; see the file for its keys and "
-                 "types")
+        sys.exit(f"ConfigError: an override that the configuration cannot take: {_override_error(error, arguments)}; "
+                 "see the file for its keys and types")
+
+
+def _check_config_file(arguments: Sequence[str]) -> None:
+    """ConfigError where no file is at --config, of which ml_collections tells only when the values are asked for."""
+    for argument, after in itertools.pairwise([*arguments[1:], ""]):
+        name, equals, value = argument.partition("=")
+        if name in ("--config", "-config"):
+            given = value if equals else after
+            fields.check(Path(given.split(":", 1)[0]).is_file(), "--config", given, "a configuration file",
+                         "name one, such as --config=configs/quickstart.py")
+
+
+def _check_stray(stray: Sequence[str]) -> None:
+    """ConfigError for an argument that belongs to no flag, which would otherwise change nothing in silence."""
+    if stray:
+        raise ConfigError(f"{fields.shown(stray[0])}: expected flags alone; write --name=value with its dashes and '=',"
+                          " or --noname to switch off, and quote what holds spaces")
+
+
+def _override_error(error: Exception, arguments: Sequence[str]) -> str:
+    """The error in words; where a section lacks a key, which ml_collections names alone, with the override, and how
+    the section is given whole.
+    """
+    lacking = re.fullmatch(r"[\"']+(\w+)[\"']+", str(error))
+    for argument in arguments:
+        name, _, value = argument.partition("=")
+        section, _, key = name.rpartition(".")
+        if lacking and key == lacking[1] and section.startswith("--config."):
+            return (f"{argument}: {section.removeprefix('--')} has no key {key!r}; correct it, or give a section that "
+                    f"may have other keys as a whole, {section}=\"{{{key!r}: {value or '...'}}}\"")
+    return str(error)
 
 
 def set_up_jax() -> None:
@@ -125,8 +167,10 @@ class Experiment:
             yield sweep, index == len(self.follow_ups)
 
     def save(self, workdir: Path) -> None:
-        """Leave the configuration beside the store, for analyse and report."""
-        record = {"base": self.sweep.base.dump(), "study": self.study, "command": self.command}
+        """Leave the configuration and whose runs are its own beside the store, for analyse, report and keep."""
+        *_, (whole, _) = self.rounds(Store(workdir / "store"))
+        record = {"base": self.sweep.base.dump(), "study": self.study, "command": self.command,
+                  "runs": [run.run_id for run in whole.runs()]}
         write_json(workdir / "experiment.json", record)
 
 
@@ -142,11 +186,31 @@ def load_experiment() -> Experiment:
     base = run_from(values)
     path, *setting = config_flags.get_config_filename(flags.FLAGS["config"]).split(":", 1)  # configs/cmr.py:full
     module = _module(Path(path))
+    _check_study(overrides, lambda: module.get_config(*setting))
     stages = module.get_stages(config) if hasattr(module, "get_stages") else (Stage("runs", [{}]),)
     follow_ups = tuple(functools.partial(follow_up, config) for follow_up in getattr(module, "FOLLOW_UPS", ()))
     study, cluster = (None if section is None else section.to_dict() for section in (study, cluster))
     return Experiment(Sweep(base, tuple(stages), pinned), study, cluster, follow_ups,
                       _command(Path(path), setting, overrides))
+
+
+def _check_study(overrides: Mapping[str, Any], own: Callable[[], ConfigDict]) -> None:
+    """ConfigError for a sequence of the study with items of another kind than the file's own configuration has: its
+    stages are built of them before any study has checked its settings.
+    """
+    for key, value in overrides.items():
+        if not key.startswith("study.") or not isinstance(value, tuple):
+            continue
+        usual = config_path.get_value(key, own())
+        kinds = {_kind(item) for item in usual}
+        fields.check(not kinds or {_kind(item) for item in value} <= kinds, key, value,
+                     f"items of the kind of {fields.shown(usual)}", f"write --config.{key}=\"{usual}\", or the like")
+
+
+def _kind(value: Any) -> type:
+    """What an item counts as: int and float are both numbers, lists and tuples both sequences."""
+    alike = {int: float, list: tuple}
+    return alike.get(type(value), type(value))
 
 
 def _command(path: Path, setting: Sequence[str], overrides: Mapping[str, Any]) -> str:
@@ -168,7 +232,9 @@ def _module(path: Path) -> ModuleType:
 def load_study(workdir: Path) -> dict[str, Any]:
     """Settings of the study whose sweep lies in a workdir."""
     path = workdir / "experiment.json"
-    if not path.exists():
+    with disk_errors(path):
+        there = path.exists()
+    if not there:
         raise ConfigError(f"--workdir={workdir}: expected the folder of a sweep, with experiment.json; run "
                           "python -m experiments.run first")
     try:

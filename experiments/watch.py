@@ -20,6 +20,7 @@ from rich.text import Text
 from experiments import export, runtime
 from experiments.watch_view import view
 from scaling.fields import ConfigError
+from scaling.files import disk_errors, make_folder
 from scaling.store import StoreError
 from scaling.sweeps.status import read_status
 
@@ -50,7 +51,10 @@ def main() -> None:
     if (FLAGS.export is None) != (FLAGS.out is None):
         raise ConfigError("--export and --out: expected both or none; name the form (csv, tensorboard) and the folder")
     if FLAGS.export is not None:
-        print(export.EXPORTS[FLAGS.export](read_status(workdir), Path(FLAGS.out)))
+        out = Path(FLAGS.out)
+        with disk_errors(out):
+            make_folder(out)
+        print(export.EXPORTS[FLAGS.export](read_status(workdir), out))
         return
     console = Console()
     if FLAGS.once or not console.is_terminal:

@@ -15,6 +15,7 @@ CURES = {
     errno.ENOSPC: "free space", errno.EDQUOT: "free space", errno.EFBIG: "raise the limit on the size of files",
     errno.EROFS: "make it writable", errno.EACCES: "let this user at it", errno.EPERM: "let this user at it",
     errno.EIO: "check the disk", errno.ENOTDIR: "move the file in the way", errno.EEXIST: "move the file in the way",
+    errno.ENAMETOOLONG: "use a shorter name", errno.ELOOP: "mend the links that lead in a circle",
     errno.ENOLCK: "use a file system that can lock files", errno.EOPNOTSUPP: "use a file system that can lock files",
 }
 
@@ -48,6 +49,14 @@ def disk_errors(path: Path) -> Iterator[None]:
                          "kept") from error
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it. Raises StoreError for a place that holds no folders, such as /proc."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError as error:
+        raise StoreError(f"{folder}: no folder can be made here; name another one") from error
+
+
 def replace_durably(path: Path, write: Callable[[Path], object]) -> None:
     """Call `write(temporary path)`, force it to disk, then rename it to `path`: readers see all of it or nothing.
 
@@ -55,7 +64,7 @@ def replace_durably(path: Path, write: Callable[[Path], object]) -> None:
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         try:
             write(temporary)
             with open(temporary, "rb") as file:
@@ -89,7 +98,7 @@ def set_aside(path: Path, root: Path) -> Path:
     place = root / "corrupt" / path.relative_to(root)
     names = (place.with_name(f"{place.name}~{n}" if n else place.name) for n in itertools.count())
     with disk_errors(path):
-        place.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(place.parent)
         free = next(name for name in names if not name.exists())
         path.rename(free)
         sync_folder(free.parent)

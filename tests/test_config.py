@@ -140,6 +140,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"mixer": AIOLI, "data.mixture": [(0.0, BOTH), (0.5, BOTH)]}, r"data\.mixture = .*: expected one phase with a mi"),
     ({"mixer": {**SKILL_IT, "graph": {"cod": {"prose": 1.0}}}}, r"mixer\.graph: unknown key 'cod'; did you mean 'code"),
     ({"mixer": {"name": "doremi", "rate": 1.0, "smoothing": 1e-4}}, r"parent = None: expected the reference run of do"),
+    ({"mixer": {"name": "doge", "rate": 20.0}, "objective": OBJECTIVE, "data.mixture": THIRDS},
+     r"objective = .*: expected None with the mixer doge, .*; leave it out, or use another mixer"),
     ({"mixer": {"name": "doge", "rate": 20.0}, "data.mixture": BOTH}, r"data\.mixture, data\.batch = .*: expected equ"),
     ({"mixer": AIOLI, "data.mixture": BOTH}, r"data\.mixture = .*: expected a share for every domain with aioli"),
     ({"mixer": {**AIOLI, "own": 1 / 3}, "data.mixture": THIRDS}, r"mixer\.own = 0\.333.*: expected another share"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scaling import files
-from scaling.files import CorruptFileError, StoreError, disk_errors, listed, replace_durably, set_aside
+from scaling.files import CorruptFileError, StoreError, disk_errors, listed, make_folder, replace_durably, set_aside
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
@@ -40,6 +40,8 @@ def test_a_file_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: p
     (errno.ENOSPC, "no space left on device; free space and run the same command again: finished work is kept"),
     (errno.EROFS, "read-only file system; make it writable and run the same command again"),
     (errno.EACCES, "permission denied; let this user at it and run"),
+    (errno.ENAMETOOLONG, "file name too long; use a shorter name and run"),
+    (errno.ELOOP, "too many levels of symbolic links; mend the links that lead in a circle and run"),
 ])
 def test_what_a_user_can_see_to_names_the_file_and_the_cure(number: int, message: str, tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
@@ -58,6 +60,14 @@ def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "work").write_text("not a folder")
     with pytest.raises(StoreError, match=r"work/plan\.json: (not a directory|file exists); move the file in the way"):
         replace_durably(tmp_path / "work" / "plan.json", lambda path: path.write_text(""))
+
+
+def test_a_place_that_holds_no_folders_is_named() -> None:
+    """Not even for root; the error is that of a file that is not there, which elsewhere is no refusal."""
+    with pytest.raises(StoreError, match=r"^/proc/x: no folder can be made here; name another one"):
+        make_folder(Path("/proc/x"))
+    with pytest.raises(StoreError, match=r"^/proc/x: no folder can be made here"):
+        replace_durably(Path("/proc/x/plan.json"), lambda path: path.write_text(""))
 
 
 def test_other_errors_keep_their_type(tmp_path: Path) -> None:

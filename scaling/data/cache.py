@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from scaling.files import disk_errors, make_folder
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -23,23 +25,28 @@ def cached(folder: Path, key: str, build: Callable[[], Mapping[str, bytes]]) -> 
 
     The files lie in `folder` as `KEY-NAME`, their SHA-256 in `KEY.json`, which is written last. A damaged or missing
     file is named in a warning and removed, and all files of the key are built again. `build` must be deterministic:
-    two processes that build at once then replace each other's files by equal ones.
+    two processes that build at once then replace each other's files by equal ones. Raises StoreError where the disk
+    refuses.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     manifest = folder / f"{key}.json"
-    if manifest.exists():
+    with disk_errors(folder):
+        make_folder(folder)
+        found = manifest.exists()
+    if found:
         try:
-            return _read(folder, key, manifest)
+            with disk_errors(folder):
+                return _read(folder, key, manifest)
         except _DamagedError as damage:
             message = f"{damage.path}: {damage.reason}; removed, building it again"
             warnings.warn(message, RuntimeWarning, stacklevel=2)
             damage.path.unlink(missing_ok=True)
             manifest.unlink(missing_ok=True)
     files = dict(build())
-    for name, content in files.items():
-        write(folder / f"{key}-{name}", content)
     text = json.dumps({name: sha256(content) for name, content in sorted(files.items())}, indent=1)
-    write(manifest, text.encode())
+    with disk_errors(folder):
+        for name, content in files.items():
+            write(folder / f"{key}-{name}", content)
+        write(manifest, text.encode())
     return Entry(files, sha256(text.encode()))
 
 

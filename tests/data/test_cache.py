@@ -1,5 +1,6 @@
 """Damage is found, named and repaired; builders at once do no harm; a crash leaves nothing half-written."""
 
+import errno
 import os
 import threading
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from scaling.data import cache
 from scaling.data.cache import cached, digest_of, write
+from scaling.files import StoreError
 
 CONTENT = {"train": b"abc" * 100, "validation": b"xyz"}
 
@@ -88,6 +90,28 @@ def test_a_build_cut_off_before_its_manifest_counts_as_not_built(tmp_path: Path,
             cached(tmp_path, "key", build)
     assert cached(tmp_path, "key", build).files == CONTENT
     assert build.calls == 2
+
+
+def test_a_place_for_no_cache_is_named_before_anything_is_built(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    build = Builder()
+    for folder, message in (
+        (tmp_path / "file" / "tokens", "file/tokens: not a directory; move the file in the way"),
+        (tmp_path / "file", "file: file exists; move the file in the way"),
+        (Path("/proc/x/tokens"), "/proc/x/tokens: no folder can be made here; name another one"),
+    ):
+        with pytest.raises(StoreError, match=message):
+            cached(folder, "key", build)
+    assert build.calls == 0
+
+
+def test_a_disk_that_refuses_a_built_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreError, match=rf"{tmp_path}: no space left on device; free space"):
+        cached(tmp_path, "key", Builder())
 
 
 def test_builders_at_once_agree(tmp_path: Path) -> None:

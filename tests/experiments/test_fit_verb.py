@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -271,6 +272,27 @@ def test_a_file_that_is_no_table_is_refused(tmp_path: Path) -> None:
         (tmp_path / name).write_text(content)
         with pytest.raises(RequestError, match=message):
             run(f"--table={tmp_path / name}", "--law=chinchilla")
+
+
+@pytest.mark.parametrize("damage", [lambda packed: packed[:-20], lambda packed: packed[:60] + b"?" * 9 + packed[69:]])
+def test_a_packed_table_that_is_cut_or_damaged_is_refused(damage: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv.gz"
+    simulated().to_csv(path, index=False)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(RequestError, match=rf"--table: {path} cannot be read as gz \("):
+        run(f"--table={path}", *COMMAND)
+
+
+@pytest.mark.parametrize("law", ["chinchilla", "all"])
+def test_a_place_for_no_folder_is_refused_before_anything_is_fitted(
+    csv: Path, tmp_path: Path, law: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("fit_each", "rank_all"):
+        monkeypatch.setattr(verb, name, lambda *_, **__: pytest.fail("fitted first"))
+    (tmp_path / "file").write_text("in the way")
+    for out, reason in ((tmp_path / "file", "File exists"), (Path("/proc/x"), "No such file or directory")):
+        with pytest.raises(RequestError, match=re.escape(f"--out: {out} is no folder to write to ({reason}); name")):
+            run(f"--table={csv}", *COMMAND, f"--law={law}", f"--out={out}")
 
 
 def test_objectives_and_patterns() -> None:

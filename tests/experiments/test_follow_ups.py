@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from experiments import analyse
 from experiments.keep import keep
 from experiments.ledger import ledger
 from helpers import write_text
@@ -62,8 +64,34 @@ def test_a_second_start_trains_nothing_and_keeps_every_table(environment: dict[s
     assert {path: path.read_bytes() for path in sorted((workdir / "store").rglob("*.parquet"))} == tables
 
 
+@pytest.mark.parametrize("table", ["runs", "curves"])
+def test_a_damaged_table_is_set_aside_before_anything_is_decided_by_it(
+    table: str, environment: dict[str, str], workdir: Path, tmp_path: Path,
+) -> None:
+    mine = shutil.copytree(workdir, tmp_path / "work")
+    path = sorted((mine / "store" / table).iterdir())[0]
+    path.write_bytes(path.read_bytes()[:-20])
+    done = run(environment, mine)
+    assert done.returncode == 0, done.stderr
+    assert f"moved to {mine / 'corrupt' / 'store' / table / path.name}" in done.stderr
+    runs, whole = (Store(folder / "store").read("runs") for folder in (mine, workdir))
+    assert runs.status.tolist() == ["done"] * 6
+    assert set(runs.run_id) == set(whole.run_id)
+
+
+def test_a_time_between_checkpoints_that_is_no_number_is_refused(environment: dict[str, str], tmp_path: Path) -> None:
+    done = run(environment, tmp_path / "work", "--checkpoint_seconds=nan")
+    assert done.returncode == 1
+    assert "ConfigError: --checkpoint_seconds = nan: expected a finite number of at least 0; " in done.stderr
+    assert not (tmp_path / "work").exists()
+
+
 def test_the_command_is_kept_without_the_folder_of_the_configuration(workdir: Path) -> None:
     assert read_json(workdir / "experiment.json")["command"] == "python -m experiments.run --config=following.py:full"
+
+
+def test_the_runs_of_every_round_are_the_sweeps_own(workdir: Path) -> None:
+    assert sorted(analyse.sweep_runs(workdir)) == sorted(Store(workdir / "store").read("runs").run_id)
 
 
 CLAIM = {"statement": "a | b", "source": "Author 2024", "measured": "-0.1", "value": -0.1, "low": -0.2, "high": 0.1,
@@ -78,8 +106,9 @@ def test_a_study_is_kept_and_stands_in_the_ledger(workdir: Path, tmp_path: Path)
     (study / "figures").mkdir(parents=True)
     (study / "store").symlink_to(workdir / "store")
     write_json(study / "experiment.json", {**record, "study": {"name": "cmr"}})
-    (study / "fits.json").write_text(json.dumps({"claims": [CLAIM, {**CLAIM, "verdict": "reproduced"}]}))
-    (study / "report.html").write_text("<p>")
+    claims, mark = [CLAIM, {**CLAIM, "verdict": "reproduced"}], analyse.fingerprint(study, analyse.own(study))
+    (study / "fits.json").write_text(json.dumps({"claims": claims, analyse.ANALYSED: mark}))
+    (study / "report.html").write_text(f"<p><!-- {mark} -->")
     (study / "figures" / "one.png").write_bytes(b"png")
     written = keep(study, tmp_path / "results" / "cmr")
     assert sorted(path.name for path in written) == [

@@ -1,10 +1,12 @@
 """Finding a rate: a known edge and optimum recovered from a store; the command trains, goes on, and trains nothing."""
 
 import json
+import math
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -139,6 +141,23 @@ def test_a_range_run_grows_its_rate_and_keeps_every_training_loss() -> None:
 def test_a_command_that_finds_no_rate_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         settings(**changes)
+
+
+def test_seeds_that_are_no_numbers_are_refused() -> None:
+    given = SimpleNamespace(lowest=1e-5, highest=1.0, range_steps=300, growth="linear", rates=8, seeds=["4", "5"])
+    assert rate.asked(given).seeds == (4, 5)
+    given.seeds = ["a", "b"]
+    with pytest.raises(ConfigError, match=r"--seeds = a,b: expected whole numbers; use 0,1,2"):
+        rate.asked(given)
+
+
+@pytest.mark.parametrize("seconds", [math.nan, math.inf])
+def test_checkpoints_that_never_come_are_refused_first(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = SimpleNamespace(lowest=1e-5, highest=1.0, range_steps=300, growth="linear", rates=8, seeds=["0"],
+                            workdir="none", checkpoint_seconds=seconds)
+    monkeypatch.setattr(rate, "FLAGS", given)
+    with pytest.raises(ConfigError, match=rf"--checkpoint_seconds = {seconds}: expected a finite number"):
+        rate.main()
 
 
 def test_the_command_trains_both_parts_once(tmp_path: Path) -> None:

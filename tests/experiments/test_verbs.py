@@ -3,14 +3,18 @@
 import gzip
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from helpers import write_text
 from scaling import store
+from scaling.seal import read_json
 
 CONFIG = Path(__file__).parent / "tiny.py"
 
@@ -49,6 +53,7 @@ def test_run_leaves_store_fits_report_and_figures(workdir: Path) -> None:
     assert "<figure>" in (workdir / "report.html").read_text()
     assert len(list((workdir / "figures").glob("*.png"))) == 5
     assert list((workdir / "states").glob("*")) == []
+    assert sorted(read_json(workdir / "experiment.json")["runs"]) == sorted(runs.run_id)
 
 
 def test_the_profile_is_what_its_viewers_read(workdir: Path) -> None:
@@ -70,15 +75,25 @@ def test_watch_shows_a_finished_sweep_once_and_writes_nothing(workdir: Path, env
     assert "ConfigError: --export and --out: expected both or none" in refused.stderr
 
 
-def test_report_comes_from_the_store_alone(workdir: Path, environment: dict[str, str]) -> None:
-    said = (workdir / "report.html").read_text()
-    (workdir / "report.html").unlink()
-    (workdir / "fits.json").unlink()
-    without = {**environment, "SCALING_CACHE": "/nonexistent"}
-    done = verb("report", without, f"--workdir={workdir}")
+def test_report_and_keep_come_from_this_sweeps_rows_of_the_store_alone(
+    workdir: Path, environment: dict[str, str], tmp_path: Path,
+) -> None:
+    """Another configuration was run in the workdir too, and nothing but the store is left of what was analysed."""
+    both, fits = tmp_path / "both", json.loads((workdir / "fits.json").read_text())
+    shutil.copytree(workdir, both, ignore=shutil.ignore_patterns("report.html", "fits.json", "figures"))
+    tables = {name: store.read(workdir / "store", name) for name in ("runs", "curves")}
+    for name, table in tables.items():
+        renamed = {column: "x" + table[column] for column in ("run_id", "parent_id") if column in table}
+        store.Store(both / "store").write(name, "other", table.assign(**renamed))
+    done = verb("report", {**environment, "SCALING_CACHE": "/nonexistent"}, f"--workdir={both}")
     assert done.returncode == 0, done.stderr
-    assert len((workdir / "report.html").read_text()) == pytest.approx(len(said), rel=0.2)
-    assert (workdir / "fits.json").exists()
+    assert json.loads((both / "fits.json").read_text()) == fits
+    assert len((both / "report.html").read_text()) == pytest.approx(len((workdir / "report.html").read_text()), rel=0.2)
+    kept = verb("keep", environment, f"--workdir={both}", f"--out={tmp_path / 'kept'}")
+    assert kept.returncode == 0, kept.stderr
+    assert pd.read_parquet(tmp_path / "kept" / "runs.parquet").run_id.tolist() == tables["runs"].run_id.tolist()
+    refused = verb("keep", environment, f"--workdir={both}", f"--out={tmp_path}")
+    assert re.match(r"ConfigError: --out = .*expected a folder outside --workdir=.*; name another", refused.stderr)
 
 
 def test_plan_says_what_it_will_cost(environment: dict[str, str]) -> None:
