@@ -29,7 +29,8 @@ OTHERS = """## Kept elsewhere
 
 - [published/](published/report.html): the papers' laws refitted to the papers' tables, constant by constant.
 - [benchmarks/](benchmarks/README.md): speed, as measured, aims that were missed included.
-- [early_stopping/](early_stopping/): recorded sweeps that predictive early stopping was tried on.
+- [early_stopping/](early_stopping/): recorded sweeps that predictive early stopping was tried on, and
+  how it did there and on simulated ones.
 """
 COLUMNS = ("claim", "source", "measured", "n", "verdict")
 

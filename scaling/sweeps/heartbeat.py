@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from scaling.files import StoreError, make_folder
+from scaling.files import StoreError
 
 LOG = logging.getLogger("scaling")
 WRITE_SECONDS = 1.0  # between two writes
@@ -145,7 +145,7 @@ class Pulse:
 
     def _write(self, text: str) -> None:
         """Whole or not at all for readers; not forced to disk, since a power cut may take it."""
-        make_folder(self.path.parent)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_name(f".{self.path.name}")
         temporary.write_text(text)
         os.replace(temporary, self.path)
