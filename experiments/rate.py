@@ -166,7 +166,7 @@ def main() -> None:
     chosen = [f"--{name}={FLAGS[name].value}" for name in ("lowest", "highest", "range_steps", "growth", "rates")]
     command = shlex.join([*shlex.split(given.command), *chosen, f"--seeds={','.join(FLAGS.seeds)}"])
     dataclasses.replace(experiment, study=study, command=command.replace("experiments.run", "experiments.rate")).save(
-        workdir)
+        workdir, sweep)
     findings = analysis.analyse(workdir)
     print(runtime.study_modules(study)[1].summary(findings))
     print(report.report(workdir, findings))

@@ -8,7 +8,6 @@ with code 75: started again it goes on. The same command on many machines: --dis
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import sys
 from collections.abc import Sequence
@@ -56,7 +55,7 @@ def main() -> None:
                 raise Preempted("the runs that decide on more have ended; the next start trains what they decide")
             if runs is None:
                 return  # process 0 of several says and does the rest
-    dataclasses.replace(experiment, sweep=sweep, follow_ups=()).save(workdir)
+    experiment.save(workdir, sweep)
     counts = ", ".join(f"{count} {status}" for status, count in runs.status.value_counts().items())
     print(f"{len(runs)} runs in {workdir}: {counts}")
     if experiment.study is not None:

@@ -166,9 +166,8 @@ class Experiment:
             set_precision(sweep.runs())
             yield sweep, index == len(self.follow_ups)
 
-    def save(self, workdir: Path) -> None:
-        """Leave the configuration and whose runs are its own beside the store, for analyse, report and keep."""
-        *_, (whole, _) = self.rounds(Store(workdir / "store"))
+    def save(self, workdir: Path, whole: Sweep) -> None:
+        """Leave the configuration and the runs of its last round beside the store, for analyse, report and keep."""
         record = {"base": self.sweep.base.dump(), "study": self.study, "command": self.command,
                   "runs": [run.run_id for run in whole.runs()]}
         write_json(workdir / "experiment.json", record)

@@ -66,8 +66,8 @@ def compute_optimal(
     Refusals: "no_interior_minimum" (the optimum is at an end of that span), "collinear" and "few_distinct" (as the fit
     was), "extrapolated" (compute, or one of `inputs`, more than `reach` times beyond the fitted runs'), "flat" (the 95%
     interval of N* spans more than a factor of 10), "unstable" (a tenth of the draws have no interior minimum),
-    "few_groups" (no draws). ValueError for a law of other inputs, an input, budget, flops or reach out of
-    range.
+    "few_groups" (no draws). ValueError for a law of other inputs, an input, budget, flops or reach
+    out of range.
     """
     given = _check(fit, compute, inputs or {}, flops, reach)
     parameters_BxP = with_estimate(fit)

@@ -139,9 +139,7 @@ def read_ratio(fit: Fit, inputs: Mapping[str, float]) -> Input:
             f"inputs: {sorted(inputs)} must be exactly {sorted(others)}, the inputs of law {fit.law.name!r} less"
             f" {ratios[0].name!r}, the one solved for"
         )
-    if others:
-        checked = {name: np.array([value]) for name, value in inputs.items()}
-        fit.law.read_inputs({**checked, ratios[0].name: np.array([1.0])})
+    check_inputs(fit.law, inputs)
     return ratios[0]
 
 

@@ -13,7 +13,8 @@ from scaling.sweeps.sweep import Sweep
 
 def test_damaged_settings_of_a_study_are_refused(tmp_path: Path) -> None:
     settings = get_config().study.to_dict()
-    Experiment(Sweep(small_run(), ()), settings).save(tmp_path)
+    sweep = Sweep(small_run(), ())
+    Experiment(sweep, settings).save(tmp_path, sweep)
     assert load_study(tmp_path)["tolerance"] == settings["tolerance"]
     path = tmp_path / "experiment.json"
     path.write_text(path.read_text().replace('"tolerance": 0', '"tolerance": 1'))

@@ -8,7 +8,7 @@ import pytest
 
 from scaling import fitting
 from scaling.fitting import critical_ratio, turning_point
-from scaling.laws.law import Input, Law, Parameter, TableError, power
+from scaling.laws.law import Input, Law, Parameter, power
 from scaling.laws.mixture import CMR_DOMAIN_CHANGE, CMR_GENERAL_CHANGE, CMR_RATIO
 from scaling.laws.size import CHINCHILLA
 from simulated import TRUTH, d_cpt_loss, known
@@ -46,7 +46,7 @@ def test_d_cpt_is_read_at_the_general_share(d_cpt_fit):
     assert d_cpt_fit.predict(at | {"r": 1 - decision.value}) == pytest.approx(limit, rel=1e-12)
     with pytest.raises(ValueError, match=r"inputs: \['N'\] must be exactly \['D', 'N'\]"):
         critical_ratio(d_cpt_fit, limit, {"N": 3e6})
-    with pytest.raises(TableError, match="column 'D', row 0: -1 is outside"):
+    with pytest.raises(ValueError, match="inputs: D = -1 is outside"):
         critical_ratio(d_cpt_fit, limit, {"N": 3e6, "D": -1.0})
 
 
