@@ -97,11 +97,10 @@ class Recorder:
             mean, error = held_out(losses_M)
             rows.append({**common, "split": "validation", "domain": domain, "loss": mean, "loss_se": error,
                          "bits_per_byte": mean / (length * math.log(2))})
-        count, total, squares, *_ = (float(total[index]) for total in snapshot.metrics_R)
+        count, total, deviations, *_ = (float(total[index]) for total in snapshot.metrics_R)
         if count > 0:
-            mean = total / count
-            spread = math.sqrt(max(squares / count - mean**2, 0.0) / (count - 1)) if count > 1 else math.nan
-            rows.append({**common, "split": "train", "domain": MIXTURE, "loss": mean, "loss_se": spread,
+            error = math.sqrt(deviations / count / (count - 1)) if count > 1 else math.nan
+            rows.append({**common, "split": "train", "domain": MIXTURE, "loss": total / count, "loss_se": error,
                          "bits_per_byte": math.nan})
         return rows
 

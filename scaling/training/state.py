@@ -45,7 +45,7 @@ class Metrics(NamedTuple):
 
     steps: Array
     loss: Array  # nats/token
-    loss_squared: Array
+    deviations: Array  # sum of (loss - mean of the losses)^2
     gradient_norm: Array
 
 
@@ -54,7 +54,7 @@ class PackedMetrics(NamedTuple):
 
     steps: Array
     loss: Array
-    loss_squared: Array
+    deviations: Array
     gradient_norm: Array
     predicted: Array
 
@@ -64,6 +64,18 @@ def zero_metrics(program: Run) -> Metrics | PackedMetrics:
     dtype = jnp.promote_types(program.training.dtype, jnp.float32)
     kind = Metrics if program.packing is None else PackedMetrics
     return kind(*(jnp.zeros((), dtype) for _ in kind._fields))
+
+
+def counted_step(metrics: Metrics | PackedMetrics, loss: Array, *values: Array) -> Metrics | PackedMetrics:
+    """The sums with one step more; `values`: of the fields after the deviations, in their order.
+
+    Deviations grow by (loss - mean before)^2 n/(n + 1), n the steps before (Welford 1962): in float32 the difference of
+    a sum of squares and a square would lose a spread far below the loss itself.
+    """
+    steps, total, deviations, *totals = metrics
+    deviation = jnp.square(loss - total / jnp.maximum(steps, 1)) * steps / (steps + 1)
+    return type(metrics)(steps + 1, total + loss, deviations + deviation,
+                         *(total + value for total, value in zip(totals, values, strict=True)))
 
 
 class TrainState(NamedTuple):

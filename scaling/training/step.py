@@ -16,7 +16,7 @@ from scaling.models.running import split
 from scaling.training.losses import DATA_AXIS, Batch, accumulated, token_losses
 from scaling.training.mixing import mixer_of, whole_windows
 from scaling.training.packed import packed_gradients
-from scaling.training.state import DATA, Hyperparameters, Tables, TrainState, model_of
+from scaling.training.state import DATA, Hyperparameters, Tables, TrainState, counted_step, model_of
 from scaling.training.updating import Step, optimizer_updates
 from scaling.training.weighed import weighed_gradients
 
@@ -118,8 +118,8 @@ def updated(step: Step, found: Gradients) -> TrainState:
     params = optax.apply_updates(state.params, updates)
     params, optimizer, mixing = jax.tree.map(lambda new, old: jnp.where(sound, new, old), (params, optimizer, mixing),
                                              (state.params, state.optimizer, state.mixing))
-    seen = type(state.metrics)(jnp.ones_like(loss), loss, loss**2, norm, *counted)
-    metrics = jax.tree.map(lambda total, value: jnp.where(sound, total + value, total), state.metrics, seen)
+    metrics = jax.tree.map(lambda new, old: jnp.where(sound, new, old),
+                           counted_step(state.metrics, loss, norm, *counted), state.metrics)
     return TrainState(params, optimizer, state.step + sound.astype(jnp.int32), jnp.where(sound, -1, state.step + 1),
                       metrics, mixing)
 
