@@ -6,12 +6,12 @@ devices, so that a state saved under one layout starts another.
 
 from __future__ import annotations
 
-import functools
 import os
 import shutil
 import tempfile
 import uuid
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -57,16 +57,23 @@ def load(folder: Path, template: TrainState) -> dict[str, TrainState]:
     run_ids = read_folder(folder)["run_ids"]
     shapes = jax.tree.map(lambda x: np.empty((len(run_ids), *x.shape), x.dtype), template)
     with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+        _check_leaves(folder, _leaves(checkpointer.metadata(folder.absolute()).item_metadata.tree), _leaves(shapes))
         states_R = checkpointer.restore(folder.absolute(), args=ocp.args.StandardRestore(shapes))
-    jax.tree_util.tree_map_with_path(functools.partial(_check_leaf, folder), shapes, states_R)
     return {run_id: jax.tree.map(lambda x, i=index: np.asarray(x[i]), states_R) for index, run_id in enumerate(run_ids)}
 
 
-def _check_leaf(folder: Path, path: tuple, wanted: np.ndarray, found: np.ndarray) -> None:
+def _leaves(tree: Any) -> dict[str, str]:
+    """Type and shape of each leaf, by names that are the same for what orbax says of a checkpoint."""
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): f"{np.dtype(leaf.dtype)}{list(leaf.shape)}"
+            for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _check_leaves(folder: Path, found: dict[str, str], wanted: dict[str, str]) -> None:
     """Orbax restores a numpy leaf with the shape on disk, whatever shape was asked for."""
-    if (found.shape, found.dtype) != (wanted.shape, wanted.dtype):
-        raise ValueError(f"{folder}: {jax.tree_util.keystr(path)} is {found.dtype}{list(found.shape)}, expected "
-                         f"{wanted.dtype}{list(wanted.shape)}; it holds another model's states, use another --workdir")
+    for name in sorted(found.keys() | wanted.keys()):
+        if found.get(name) != wanted.get(name):
+            raise ValueError(f"{folder}: {name} is {found.get(name, 'missing')}, expected {wanted.get(name, 'none')}; "
+                             "it holds states of another model or version, use another --workdir")
 
 
 def remove(folder: Path) -> None:
