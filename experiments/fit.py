@@ -15,7 +15,7 @@ import math
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -39,6 +39,7 @@ from scaling.figures.contour import contour
 from scaling.figures.fit import colouring, curves, predicted, residuals, shares
 from scaling.figures.profiles import profiles
 from scaling.figures.style import png
+from scaling.files import StoreError, disk_errors
 from scaling.fitting import Fit, fit_each
 from scaling.fitting.comparison import compare, rank_all
 from scaling.fitting.profile import profile
@@ -88,7 +89,7 @@ def define(values: flags.FlagValues) -> None:
 
 
 def run(values: flags.FlagValues) -> str:
-    """Carry out the command; what is printed. Raises RequestError and TableError with the cure."""
+    """Carry out the command; what is printed. Raises RequestError, TableError and StoreError with the cure."""
     if values.list:
         return catalogue(values.law)
     for name in ("table", "law"):
@@ -98,11 +99,9 @@ def run(values: flags.FlagValues) -> str:
     table = kept(read_table(Path(values.table)), values.where, mapping)
     out = Path(values.out) if values.out else None
     options = options_of(values, table)
-    text = (
-        ranked(values, table, mapping, options, out)
-        if values.law == "all"
-        else fitted(values, table, mapping, options, out)
-    )
+    answered = ranked if values.law == "all" else fitted
+    with disk_errors(out) if out else nullcontext():
+        text = answered(values, table, mapping, options, out)
     groups = f"runs: equal values of {options['group']}" if options["group"] else "runs: each row is one (no --group)"
     return shell_words("\n".join([text, groups, *([f"written to {out}"] if out else [])]))
 
@@ -347,7 +346,7 @@ def main(arguments: Sequence[str]) -> None:
     logging.set_verbosity(logging.WARNING)
     try:
         print(run(flags.FLAGS))
-    except (RequestError, TableError) as error:
+    except (RequestError, TableError, StoreError) as error:
         _stop(error)
 
 

@@ -76,7 +76,12 @@ def best_mixture(
 
 
 def best_bimix(
-    fits: Mapping[str, Fit], weights: Mapping[str, float], steps: float, *, level: float = 0.95
+    fits: Mapping[str, Fit],
+    weights: Mapping[str, float],
+    steps: float,
+    *,
+    reach: float = 100.0,
+    level: float = 0.95,
 ) -> BestMixture:
     """argmin over the simplex of sum_i weights[i]*(B_i/S^beta_i + C_i)/r_i^alpha_i, for the estimate and every draw.
 
@@ -97,7 +102,8 @@ def best_bimix(
     value_B = np.sum(np.array([weights[d] for d in fits]) * level_BxK * share_BxK**-alpha, axis=1)
     ranges = {domain: fit.ranges["r"] for domain, fit in fits.items()}
     warnings = tuple(dict.fromkeys(refusal for fit in fits.values() for refusal in fit.refusals))
-    return _best(tuple(fits), share_BxK, value_B, ranges, level, warnings)
+    far = next((far for fit in fits.values() if (far := extrapolated(fit, {"S": steps}, reach))), None)
+    return _best(tuple(fits), share_BxK, value_B, ranges, level, warnings, far)
 
 
 def _shares_of_powers(log_gain_BxK: np.ndarray, alpha_BxK: np.ndarray) -> np.ndarray:
@@ -123,7 +129,7 @@ def _best(
     ranges: Mapping[str, tuple[float, float]],
     level: float,
     warnings: tuple[Refusal, ...],
-    far: Refusal | None = None,
+    far: Refusal | None,
 ) -> BestMixture:
     share_BxK = np.where(np.isfinite(value_B)[:, None], share_BxK, np.nan)
     refusals = {d: far or _outside(d, float(share), *ranges[d]) for d, share in zip(domains, share_BxK[0], strict=True)}

@@ -1,5 +1,7 @@
 """`python -m experiments.fit` as a user runs it: a fit, a fit a column, a ranking, the catalogue, one-line errors."""
 
+import errno
+import os
 import re
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from absl import flags
 
 from experiments import fit as verb
 from experiments.fit_request import RequestError, matching, read_objective
+from scaling.files import StoreError
 from scaling.fitting import Fit, huber, least_squares
 from scaling.laws.catalogue import FAMILIES, LAWS
 from scaling.laws.law import TableError
@@ -293,6 +296,18 @@ def test_a_place_for_no_folder_is_refused_before_anything_is_fitted(
     for out, reason in ((tmp_path / "file", "File exists"), (Path("/proc/x"), "No such file or directory")):
         with pytest.raises(RequestError, match=re.escape(f"--out: {out} is no folder to write to ({reason}); name")):
             run(f"--table={csv}", *COMMAND, f"--law={law}", f"--out={out}")
+
+
+def test_a_disk_that_fills_while_figures_are_written_is_named(
+    csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(StoreError, match=rf"^{tmp_path}: no space left on device; free space and run the same command"):
+        run(f"--table={csv}", *COMMAND, "--bootstrap=0", f"--out={tmp_path}")
+    assert (tmp_path / "fit.json").exists()
 
 
 def test_objectives_and_patterns() -> None:

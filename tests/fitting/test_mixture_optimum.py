@@ -112,6 +112,10 @@ def test_bimix_optimum_is_that_of_scipy(bimix):
     assert best.loss.value == pytest.approx(wanted.fun, abs=1e-10)
     assert sum(decision.value for decision in best.shares.values()) == pytest.approx(1, abs=1e-12)
     assert best.loss.refusal.kind == "few_groups"
+    for steps, reach in ((9e5, 100.0), (9, 100.0), (1.7e4, 2.0)):  # fitted: 1e3 to 8e3
+        far = best_bimix(fits, WEIGHTS, steps, reach=reach)
+        assert {d.refusal.kind for d in (*far.shares.values(), far.loss)} == {"extrapolated"}
+        assert f"more than {reach:g} times beyond the fitted range [1000, 8000]" in str(far.loss.refusal)
 
 
 def test_a_law_with_labelled_rows_serves_every_label(bimix):
