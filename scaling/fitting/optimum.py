@@ -110,7 +110,9 @@ def sweep_optimum(
     inputs, is a relative e above the best have weight exp(-e/width), since far from the minimum the loss is no
     quadratic. Without repeats noise weighs too, and the least loss comes out low: its 95% interval held the truth in
     81% to 83% of simulated sweeps of 13 rates, in 93% of sweeps of 9 rates with 8 seeds; the optimum's own in 93% to
-    97%. A run whose loss is nan, infinite or above `cap` diverged: dropped, and counted. Bootstrap over runs, weights
+    97% where the basin is a quadratic. The bias of a skewed one no interval shows: 3(1 + 0.02 z^2 + 0.008 z^3) above
+    z = 0 moved the optimum of 9 rates within a factor 7.4 by 5% (a loss 0.005% higher), its interval held the truth in
+    78% of 400 sweeps with one seed and in 49% with three; a smaller `width` sees less of the skew. A run whose loss is nan, infinite or above `cap` diverged: dropped, and counted. Bootstrap over runs, weights
     kept; a draw without a minimum counts as the end of the swept range that widens the interval, and in the least loss
     not at all.
 
@@ -146,7 +148,8 @@ def sweep_optimum(
     by_curvature = {name: (math.nan, math.nan) for name in inputs}
     if minimum_B[0]:
         half_I = _half_widths(features_MxQ, loss_M, weight_M, coefficients_BxQ[0], found, effective, level)
-        ends_2xI = np.exp([log_BxI[0] - half_I, log_BxI[0] + half_I])
+        with np.errstate(over="ignore"):  # an end may be infinite
+            ends_2xI = np.exp([log_BxI[0] - half_I, log_BxI[0] + half_I])
         by_curvature = dict(zip(inputs, map(tuple, ends_2xI.T.tolist()), strict=True))
     return Optimum(at, by_curvature, loss, dropped, centre_I, log_MxI, loss_M, coefficients_BxQ)
 
