@@ -39,11 +39,11 @@ def fit(
     `columns` maps a law's input to its column (same name by default). `group` names the column whose equal values share
     noise: the run; None makes each row its own group. `stratum` names a column constant within a group; resampling
     stays within strata, of which those of fewer than 3 groups are joined. `weights` names a column of positive factors
-    on the rows' terms of the objective, `error` one of known standard errors of the target, in whose units residuals
-    are then measured. `objective`: by default
-    `huber(1e-3)` on log loss (`huber(1.345)` with known errors), `least_squares()` for a law whose `scale` is raw.
-    `holdout`: a condition such as "N > 1e9", a boolean mask over rows, or a function from the table to one, such as
-    `largest("N")`; those rows are predicted, never fitted.
+    on the rows' terms of the objective: counts, whose unit moves no estimate but does move `information`'s criteria.
+    `error` names one of known standard errors of the target, in whose units residuals are then measured. `objective`:
+    by default `huber(1e-3)` on log loss (`huber(1.345)` with known errors), `least_squares()` for a law whose `scale`
+    is raw. `holdout`: a condition such as "N > 1e9", a boolean mask over rows, or a function from the table to one,
+    such as `largest("N")`; those rows are predicted, never fitted.
 
     Starts: 1024 Sobol points with linear parameters solved for, screened; the best 64 polished. Bootstrap draws start
     from the estimate, so they describe its own basin. float64 throughout, whatever the caller's precision.
