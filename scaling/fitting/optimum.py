@@ -110,11 +110,11 @@ def sweep_optimum(
     inputs, is a relative e above the best have weight exp(-e/width), since far from the minimum the loss is no
     quadratic. Without repeats noise weighs too, and the least loss comes out low: its 95% interval held the truth in
     81% to 83% of simulated sweeps of 13 rates, in 93% of sweeps of 9 rates with 8 seeds; the optimum's own in 93% to
-    97% where the basin is a quadratic. The bias of a skewed one no interval shows: 3(1 + 0.02 z^2 + 0.008 z^3) above
-    z = 0 moved the optimum of 9 rates within a factor 7.4 by 5% (a loss 0.005% higher), its interval held the truth in
-    78% of 400 sweeps with one seed and in 49% with three; a smaller `width` sees less of the skew. A run whose loss is nan, infinite or above `cap` diverged: dropped, and counted. Bootstrap over runs, weights
-    kept; a draw without a minimum counts as the end of the swept range that widens the interval, and in the least loss
-    not at all.
+    97% where the basin is a quadratic. The bias of a skewed one no interval shows: 3(1 + 0.02 z^2 + 0.008 z^3) above z
+    = 0 moved the optimum of 9 rates within a factor 7.4 by 5% (a loss 0.005% higher), its interval held the truth in
+    78% of 400 sweeps with one seed and in 49% with three; a smaller `width` sees less of the skew. A run whose loss is
+    nan, infinite or above `cap` diverged: dropped, and counted. Bootstrap over runs, weights kept; a draw without a
+    minimum counts as the end of the swept range that widens the interval, and in the least loss not at all.
 
     Refusals of each input's optimum: "no_interior_minimum" (the quadratic curves the wrong way; the value is the best
     run's), "extrapolated" (the vertex lies outside the swept range; the value is the range's end), "few_groups" (fewer
