@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from scaling.sweeps.heartbeat import Pulse
 
 PLAIN_SECONDS = 10.0  # between lines where there is no terminal
+TOLD_SHARE, TOLD_SECONDS = 0.02, 60.0  # of the work, or in all, before time left is told: at first all is compiling
 
 
 def clock_text(seconds: float) -> str:
@@ -55,7 +56,8 @@ class Tally:
     def line(self) -> str:
         """One line for a person."""
         elapsed = max(self.clock() - self.begin, 1e-9)
-        left = max(elapsed * (self.flops / self.worked - 1), 0.0) if self.worked else None
+        told = self.worked and (self.worked >= TOLD_SHARE * self.flops or elapsed >= TOLD_SECONDS)
+        left = max(elapsed * (self.flops / self.worked - 1), 0.0) if told else None
         if self.done == self.runs:
             left = 0.0
         return (f"{self.done}/{self.runs} runs, {self.tokens / elapsed:,.0f} tokens/s, "

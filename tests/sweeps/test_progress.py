@@ -25,7 +25,9 @@ def test_the_line_counts_runs_rate_time_left_and_diverged() -> None:
     tally = Tally(8, 1e12, clock)
     assert tally.line() == "0/8 runs, 0 tokens/s, starting, 0 diverged"
     clock.now += 10
-    tally.work(123_456, 2.5e11)
+    tally.work(3_456, 1e10)
+    assert tally.line() == "0/8 runs, 346 tokens/s, starting, 0 diverged", "what was compiling tells no time left"
+    tally.work(120_000, 2.4e11)
     tally.finish(2, 1)
     assert tally.line() == "2/8 runs, 12,346 tokens/s, 0:30 left, 1 diverged"
     clock.now += 30
@@ -42,6 +44,16 @@ def test_time_left_is_written_as_a_clock(seconds: float, shown_as: str) -> None:
     clock.now += seconds
     tally.work(0, 1.0)
     assert f" {shown_as} left" in tally.line()
+
+
+def test_time_left_is_told_after_a_minute_whatever_is_done() -> None:
+    clock = Clock()
+    tally = Tally(1, 1e6, clock)
+    tally.work(10, 1e4)
+    clock.now += 59
+    assert ", starting, " in tally.line()
+    clock.now += 1
+    assert ", 1:39:00 left, " in tally.line()
 
 
 def test_without_a_terminal_a_line_comes_every_few_seconds_and_at_the_end(
