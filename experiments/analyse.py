@@ -14,7 +14,7 @@ from typing import Any
 from absl import flags
 
 from experiments import runtime
-from scaling.fields import ConfigError, shown
+from experiments.workdir import sweep_runs
 from scaling.seal import read_json
 from scaling.store import Part, Store, replace_durably
 
@@ -40,18 +40,6 @@ def own(workdir: Path) -> Part:
     study = runtime.load_study(workdir)
     also = getattr(runtime.study_modules(study)[0], "also", lambda study: ())
     return Part(Store(workdir / "store"), {*sweep_runs(workdir), *also(study)})
-
-
-def sweep_runs(workdir: Path) -> list[str]:
-    """run_ids of the sweep that was run last in a workdir. Raises ConfigError where an older version ran it."""
-    path = workdir / "experiment.json"
-    record = read_json(path)
-    run_ids = record.get("runs")
-    if not isinstance(run_ids, list) or not all(isinstance(run_id, str) for run_id in run_ids):
-        raise ConfigError(f"{path}: runs = {shown(run_ids)}: expected the run_ids of the sweep, which older versions "
-                          f"did not write; run {record.get('command') or 'python -m experiments.run'} "
-                          f"--workdir={workdir} again: it trains only what is missing")
-    return run_ids
 
 
 def fingerprint(workdir: Path, store: Store) -> str:

@@ -1,9 +1,10 @@
-"""Fit a law to a table of one's own: summary on the terminal, fit.json and figures in a folder.
+"""Fit a law to a table of one's own or to a sweep's runs: summary on the terminal, fit.json and figures in a folder.
 
 python -m experiments.fit --list [--law=chinchilla]
 python -m experiments.fit --table=my.csv --law=chinchilla --map N=params,D=tokens,loss=val_loss \
     --holdout 'N > 1e9' --bootstrap=1000 --target 'N=7e9,D=1.4e12' --out=fit/
 python -m experiments.fit --table=my.csv --law=all --map N=params,D=tokens,loss=val_loss --holdout 'N > 1e9'
+python -m experiments.fit --workdir=runs/mine --domain=prose --law=chinchilla --map N=params_non_embedding,D=tokens
 python -m experiments.fit --table=mixtures.csv --law=data-mixing --map 'shares=p_*!p_sum,loss=loss_*' --by=model_size
 
 --map says which column holds an input of the law; "loss" is its target, whatever that is. A pattern on loss gives one
@@ -33,6 +34,7 @@ from experiments.fit_request import (
     read_map,
     read_objective,
     read_place,
+    read_sweep,
     read_table,
 )
 from scaling.figures.contour import contour
@@ -62,7 +64,10 @@ def define(values: flags.FlagValues) -> None:
     def text(name: str, words: str, default: str | None = None) -> None:
         flags.DEFINE_string(name, default, words, flag_values=values)
 
-    text("table", "CSV (.csv, .csv.gz) or Parquet (.parquet) file, one row a point.")
+    text("table", "CSV (.csv, .csv.gz) or Parquet (.parquet) file, one row a point; or --workdir.")
+    text("workdir", "Folder of a sweep, instead of a table: one row a run, by its held-out loss at the end.")
+    text("domain", "Held-out domain of --workdir; where it has several, name one, or fit each with --by=domain.")
+    flags.DEFINE_bool("logged", False, "Of --workdir: one row a logged step of a run.", flag_values=values)
     text("law", "Law by name, or 'all' to rank every law whose inputs the table has; see --list.")
     text("arguments", "JSON of what a family of laws needs beside its shares, such as '{\"breaks\": 1}'.", "{}")
     flags.DEFINE_list(
@@ -92,11 +97,12 @@ def run(values: flags.FlagValues) -> str:
     """Carry out the command; what is printed. Raises RequestError, TableError and StoreError with the cure."""
     if values.list:
         return catalogue(values.law)
-    for name in ("table", "law"):
+    needed = ("law",) if values.workdir else ("table", "law")
+    for name in needed:
         if values[name].value is None:
             raise RequestError(f"--{name}: missing; expected: {values[name].help}")
     mapping = read_map(values.map)
-    table = kept(read_table(Path(values.table)), values.where, mapping)
+    table = kept(table_of(values), values.where, mapping)
     out = Path(values.out) if values.out else None
     options = options_of(values, table)
     answered = ranked if values.law == "all" else fitted
@@ -104,6 +110,17 @@ def run(values: flags.FlagValues) -> str:
         text = answered(values, table, mapping, options, out)
     groups = f"runs: equal values of {options['group']}" if options["group"] else "runs: each row is one (no --group)"
     return shell_words("\n".join([text, groups, *([f"written to {out}"] if out else [])]))
+
+
+def table_of(values: flags.FlagValues) -> pd.DataFrame:
+    """The table of --table or --workdir."""
+    if not values.workdir:
+        if values.domain or values.logged:
+            raise RequestError("--domain, --logged: a table has no such parts; name rows with --where")
+        return read_table(Path(values.table))
+    if values.table:
+        raise RequestError(f"--table: {values.table} and --workdir={values.workdir} are both given; name one")
+    return read_sweep(Path(values.workdir), values.domain, values.by, values.logged)
 
 
 def fitted(

@@ -10,9 +10,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from experiments.workdir import sweep_runs
+from scaling.fields import ConfigError
 from scaling.fitting import Objective, huber, least_squares
 from scaling.laws.catalogue import FAMILIES, law_named
 from scaling.laws.law import Law
+from scaling.store import Part, Store, StoreError
+from scaling.tidy import tidy
 
 SHARES = "shares"
 
@@ -48,6 +52,21 @@ def read_table(path: Path) -> pd.DataFrame:
     except (OSError, ValueError, EOFError, zlib.error) as error:  # the last two of a .gz that is cut or damaged
         raise RequestError(f"--table: {path} cannot be read as {path.suffix[1:]} ({error})") from error
     raise RequestError(f"--table: {path.name} is neither .csv, .csv.gz nor .parquet; convert it")
+
+
+def read_sweep(workdir: Path, domain: str | None, by: str | None, logged: bool) -> pd.DataFrame:
+    """The tidy table of a workdir's last sweep, of one held-out domain unless there is a fit for each."""
+    try:
+        store = Part(Store(workdir / "store"), sweep_runs(workdir))
+        table = tidy(store.read("runs"), store.read("curves"), logged=logged)
+    except (ConfigError, StoreError) as error:
+        raise RequestError(str(error)) from error
+    domains = sorted(table["domain"].unique())
+    if domain is None and len(domains) > 1 and by != "domain":
+        raise RequestError(f"--domain: missing; expected one of {', '.join(domains)}, or --by=domain to fit each")
+    if domain is not None and domain not in domains:
+        raise RequestError(f"--domain: {domain!r} is no held-out domain of the sweep, which has {', '.join(domains)}")
+    return table if domain is None else table[table["domain"] == domain].reset_index(drop=True)
 
 
 def check_writable(out: Path | None) -> None:

@@ -20,6 +20,7 @@ import pandas as pd
 from absl import flags
 
 from experiments import analyse, runtime
+from experiments.workdir import sweep_runs
 from scaling.fields import ConfigError, check
 from scaling.files import disk_errors, listed, replace_durably, sync_folder
 from scaling.seal import read_json
@@ -88,7 +89,7 @@ def _ended(workdir: Path, store: Store) -> pd.DataFrame:
     """Rows of the sweep's runs, all of which have an outcome."""
     everything, runs = Store(workdir / "store").read("runs"), store.read("runs")
     over = len(runs) > 0 and not (everything.status == "running").any()
-    check(over and set(analyse.sweep_runs(workdir)) <= set(runs.run_id[runs.status.isin((*FINAL, STOPPED))]),
+    check(over and set(sweep_runs(workdir)) <= set(runs.run_id[runs.status.isin((*FINAL, STOPPED))]),
           "--workdir", str(workdir), "a sweep that has ended", "run it to its end")
     return runs
 

@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +20,8 @@ from scaling.files import StoreError
 from scaling.fitting import Fit, huber, least_squares
 from scaling.laws.catalogue import FAMILIES, LAWS
 from scaling.laws.law import TableError
+from scaling.seal import write_json
+from scaling.store import Store
 
 TRAINING = (
     "flax",
@@ -210,6 +213,60 @@ def test_all_with_shares_ranks_the_mixture_laws_that_the_table_has_inputs_for(tm
     assert left_out["mixture-additive"] == "no column for N, D"
 
 
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workdir of 45 runs with losses after the first and the second half, and one run of an older sweep."""
+    table = simulated().assign(run_id=[f"run{i:02}" for i in range(45)], steps=2)
+    runs = table.rename(columns={"params": "params_total"})[["run_id", "params_total", "tokens", "steps"]]
+    runs = runs.assign(**{"status": "done", "schedule.peak": 1e-3})
+    runs = pd.concat([runs, runs.tail(1).assign(run_id="older")], ignore_index=True)
+    long = table.melt(["run_id", "tokens"], ["loss_prose", "loss_code"], "domain", "loss")
+    long = long.assign(domain=long.domain.str.removeprefix("loss_"), split="validation", step=2)
+    older = long.tail(1).assign(run_id="older", loss=100.0)
+    half = long.assign(step=1, tokens=long.tokens / 2, loss=long.loss + 1)
+    workdir = tmp_path_factory.mktemp("sweep")
+    Store(workdir / "store").write("runs", "all", runs)
+    Store(workdir / "store").write("curves", "all", pd.concat([half, long, older], ignore_index=True))
+    write_json(workdir / "experiment.json", {"base": {}, "study": None, "command": "", "runs": list(table.run_id)})
+    return workdir
+
+
+def test_a_sweep_is_fitted_as_the_table_of_its_ends(sweep: Path, csv: Path) -> None:
+    options = ("--law=chinchilla", "--bootstrap=40", "--target=N=7e9,D=1.4e11", "--holdout=N > 1e9")
+    whole = run(f"--table={csv}", *options, "--map=N=params,D=tokens,loss=loss_code")
+    own = run(f"--workdir={sweep}", "--domain=code", *options, "--map=N=params_total,D=tokens")
+    assert own.replace("== loss\n", "== loss_code\n").splitlines()[:-1] == whole.splitlines()[:-1]
+    assert "at N = 7e+09" in own
+    assert own.endswith("runs: equal values of run_id")
+
+
+def test_a_sweep_gives_a_fit_a_domain_and_its_logged_steps(sweep: Path, tmp_path: Path) -> None:
+    run(f"--workdir={sweep}", "--law=chinchilla", "--by=domain", "--map=N=params_total,D=tokens", "--bootstrap=0",
+        "--logged", "--where=`schedule.peak` < 1", f"--out={tmp_path}")
+    fits = pd.read_csv(tmp_path / "fits.csv").set_index("fit")
+    assert fits.n.to_dict() == {"code": 90, "prose": 90}, "an older sweep's run is left out"
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ([], "--domain: missing; expected one of code, prose, or --by=domain to fit each"),
+    (["--by=status"], "--domain: missing; expected one of code, prose"),
+    (["--domain=headers"], "--domain: 'headers' is no held-out domain of the sweep, which has code, prose"),
+    (["--domain=code", "--table=my.csv"], "--table: my.csv and --workdir="),
+    (["--domain=code", "--workdir=nowhere"], "--workdir=nowhere: expected the folder of a sweep, with experiment.json"),
+])
+def test_a_sweep_that_cannot_be_fitted_is_refused(sweep: Path, arguments: list[str], message: str) -> None:
+    with pytest.raises(RequestError, match=re.escape(message)):
+        run(f"--workdir={sweep}", "--law=chinchilla", "--map=N=params_total,D=tokens", *arguments)
+
+
+def test_a_damaged_sweep_is_named(sweep: Path, tmp_path: Path) -> None:
+    workdir = shutil.copytree(sweep, tmp_path / "sweep")
+    path = workdir / "store" / "curves" / "all.parquet"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(RequestError, match=rf"^{path}: damaged"):
+        run(f"--workdir={workdir}", "--law=chinchilla", "--domain=code")
+
+
 def test_rows_of_a_csv_file_are_its_lines(tmp_path: Path) -> None:
     table = simulated()
     table.loc[3, "tokens"] = -1
@@ -258,6 +315,7 @@ def test_rows_of_a_csv_file_are_its_lines(tmp_path: Path) -> None:
         ),
         (["--table=TABLE", "--law=all", "--map=loss=loss_*"], "--law: 'all' ranks laws for one target"),
         (["--table=TABLE", *COMMAND, "--group=family", "--stratum=params"], "stratum: a group has rows in two strata"),
+        (["--table=TABLE", *COMMAND, "--domain=prose"], "--domain, --logged: a table has no such parts"),
         (["--list", "--law=chinchila"], "--law: no law named 'chinchila'; --list alone shows them all"),
     ],
 )

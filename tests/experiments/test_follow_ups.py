@@ -15,6 +15,7 @@ import pytest
 from experiments import analyse
 from experiments.keep import keep
 from experiments.ledger import ledger
+from experiments.workdir import sweep_runs
 from helpers import write_text
 from scaling.fields import ConfigError
 from scaling.seal import read_json, write_json
@@ -91,7 +92,7 @@ def test_the_command_is_kept_without_the_folder_of_the_configuration(workdir: Pa
 
 
 def test_the_runs_of_every_round_are_the_sweeps_own(workdir: Path) -> None:
-    assert sorted(analyse.sweep_runs(workdir)) == sorted(Store(workdir / "store").read("runs").run_id)
+    assert sorted(sweep_runs(workdir)) == sorted(Store(workdir / "store").read("runs").run_id)
 
 
 CLAIM = {"statement": "a | b", "source": "Author 2024", "measured": "-0.1", "value": -0.1, "low": -0.2, "high": 0.1,
