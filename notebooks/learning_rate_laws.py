@@ -23,6 +23,7 @@ from scaling.figures import fit as figures
 from scaling.fitting.best_schedule import best_schedule
 from scaling.fitting.optimum import optimal_rate, sweep_optimum
 from scaling.laws import schedule
+from scaling.tidy import tidy
 
 rng = np.random.default_rng(0)
 
@@ -41,6 +42,20 @@ optimum = sweep_optimum(sweep, ("lr",))
 print("best rate", optimum.at["lr"])
 print("diverged:", optimum.dropped, "runs; within 0.1% of the best:", optimum.basin(0.001)["lr"])
 print("cost of 3e-3:", optimum.regret({"lr": 3e-3}).fitted)
+
+# %% [markdown]
+# ## A sweep that was trained here
+#
+# `tidy` makes of the two tables of a store one row a run: its held-out loss at the end beside its configuration. Rate
+# and batch of 1,764 parameters trained on 65,536 tokens, 60 runs of the study `step_law`:
+
+# %%
+runs, curves = (pd.read_parquet(f"../results/step_law/{name}.parquet") for name in ("runs", "curves"))
+ends = tidy(runs, curves)
+trained = ends[(ends["params_non_embedding"] == 1764) & (ends["tokens"] == 65536)]
+found = sweep_optimum(trained, ("schedule.peak", "data.batch"))
+print(f"{len(trained)} runs:", "; ".join(f"{name} {decision}" for name, decision in found.at.items()))
+print("least loss", found.loss)
 
 # %% [markdown]
 # ## Across sizes and tokens: the Step Law
