@@ -60,27 +60,29 @@ class Cascade:
         """Parameters of the last stage, estimate first."""
         return self.stages[-1].parameters_BxFxP[:, 0]
 
+    @property
+    def refusal(self) -> Refusal | None:
+        """Why not to act on the cascade: "unstable" where more than a tenth of the draws end on a bound in any stage,
+        since the points do not bend enough against the noise to show a limit.
+        """
+        bound = max(float(_on_bound(stage.parameters_BxFxP[1:]).mean()) for stage in self.stages)
+        if bound <= 0.1:
+            return None
+        reason = f"{bound:.0%} of the draws end on a bound: the losses do not bend enough against noise {self.noise:g}"
+        return Refusal("unstable", f"{reason}; add larger values of the variables", ("E", "alpha"))
+
     def predict(self, values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The joint limit at values of the last variable: estimate, lower and upper end of the percentile interval."""
+        """The joint limit at values of the last variable: estimate, lower and upper end of the percentile interval,
+        which do not hold where there is a `refusal`.
+        """
         predicted_BxK = at_each(INFINITE_COMPUTE, self.last_BxP, INFINITE_COMPUTE.read_inputs({"x": values}))
         low, high = np.quantile(predicted_BxK[1:], tails(level), axis=0)
         return predicted_BxK[0], low, high
 
     def limit(self, level: float = 0.95) -> Decision:
-        """The loss left when every variable is infinite: E of the last stage.
-
-        Refusal "unstable" where more than a tenth of the draws end on a bound in any stage: the points do not bend
-        enough against the noise to show a limit.
-        """
+        """The loss left when every variable is infinite, E of the last stage, with the cascade's `refusal`."""
         limit_B = self.last_BxP[:, INFINITE_COMPUTE.parameter_names.index("E")]
-        bound = max(float(_on_bound(stage.parameters_BxFxP[1:]).mean()) for stage in self.stages)
-        refusal = None
-        if bound > 0.1:
-            reason = (
-                f"{bound:.0%} of the draws end on a bound: the losses do not bend enough against noise {self.noise:g}"
-            )
-            refusal = Refusal("unstable", f"{reason}; add larger values of the variables", ("E", "alpha"))
-        return decide(limit_B, refusal, math.nan, level)
+        return decide(limit_B, self.refusal, math.nan, level)
 
 
 def cascade(
@@ -96,16 +98,23 @@ def cascade(
     for every U, of those in U.
 
     `noise` is the standard deviation of a loss between seeds, in nats/token; the draws of the cascade see losses
-    redrawn with it. Raises TableError for a missing column, a setting with fewer than 3 values of its variable, or rows
-    that repeat a setting; ValueError for `noise` <= 0.
+    redrawn with it. Raises TableError for a missing column, a variable that is not positive, a setting with fewer than
+    3 values of its variable, or rows that repeat a setting; ValueError for no variables, `noise` <= 0, or no draws.
     """
     if not noise > 0:
         raise ValueError(f"noise: {noise} must be > 0: the standard deviation of a loss between seeds, e.g. 0.01")
+    if not variables or draws < 1:
+        raise ValueError(f"variables: {tuple(variables)}, draws: {draws}: one variable and one draw at least")
     settings = pd.DataFrame({name: read_column(table, name, "a variable of the cascade") for name in variables})
+    if (bad_MxV := settings.to_numpy() <= 0).any():
+        row, place = np.argwhere(bad_MxV)[0]
+        name = settings.columns[place]
+        raise TableError(f"column {name!r}, row {table.index[row]}: {settings.iloc[row, place]:g} must be > 0; drop it")
     loss_M = read_column(table, target, "the loss; name it with target=")
     if (again := settings.duplicated()).any():
         row = int(np.argmax(again))
-        raise TableError(f"row {table.index[row]}: repeats {settings.iloc[row].to_dict()}; average the seeds first")
+        repeat = f"row {table.index[row]}: repeats {settings.iloc[row].to_dict()}"
+        raise TableError(f"{repeat}; average the seeds first, and give the noise of a mean")
     rng = np.random.default_rng(seed)
     loss_BxM = loss_M + np.concatenate([np.zeros((1, loss_M.size)), rng.normal(scale=noise, size=(draws, loss_M.size))])
     stages: list[Stage] = []
@@ -168,20 +177,23 @@ def data_efficiency(baseline: Cascade, method: Cascade, tokens: float, level: fl
     """How many times more unique tokens the baseline needs for the loss that the method reaches with `tokens`.
 
     Both last stages must be in unique tokens. (A_b/(L - E_b))^(1/alpha_b)/tokens, L the method's loss; inf where L lies
-    below the baseline's limit. Draws pair by number. Refusals: "unbounded" (the estimate is inf), "unstable" (more than
-    a tenth of the draws are). ValueError where the numbers of draws differ.
+    below the baseline's limit. The two are of different runs, so their draws pair at random. Refusals: "unbounded" (the
+    estimate is inf), "unstable" (more than a tenth of the draws are, or one of the cascades is). ValueError where the
+    numbers of draws differ.
     """
     if len(baseline.last_BxP) != len(method.last_BxP):
         raise ValueError(
             f"method: {len(method.last_BxP) - 1} draws, the baseline has {len(baseline.last_BxP) - 1}; use as many"
         )
-    loss_B = at_each(INFINITE_COMPUTE, method.last_BxP, INFINITE_COMPUTE.read_inputs({"x": np.array([tokens])}))[:, 0]
+    shuffled_B = np.random.default_rng(0).permutation(np.arange(1, len(method.last_BxP)))
+    method_BxP = method.last_BxP[[0, *shuffled_B]]  # of one seed both cascades saw the same noise
+    loss_B = at_each(INFINITE_COMPUTE, method_BxP, INFINITE_COMPUTE.read_inputs({"x": np.array([tokens])}))[:, 0]
     limit_B, size_B, alpha_B = baseline.last_BxP.T
     excess_B = loss_B - limit_B
     above_B = excess_B > 0
     needed_B = np.full(len(loss_B), math.nan)
     needed_B[above_B] = (size_B[above_B] / excess_B[above_B]) ** (1 / alpha_B[above_B])
-    refusal = None
+    refusal = baseline.refusal or method.refusal
     if not above_B[0]:
         needed_B[0] = math.inf
         reason = f"the method's loss at {tokens:g} tokens lies below the baseline's limit {limit_B[0]:.4g}"

@@ -1,5 +1,6 @@
 """The best schedule of a fitted law: against brute force, published figures, perturbations; intervals and refusals."""
 
+import re
 from functools import partial
 
 import jax
@@ -38,7 +39,7 @@ def multi_power_fit():
     return fit_of(multi_power(FITTED), PUBLISHED, {"schedule": schedule_M, "step": np.tile(step_M, 2)})
 
 
-def test_the_multi_power_optimum_beats_known_schedules_and_its_neighbours(multi_power_fit):
+def test_the_multi_power_optimum_beats_known_schedules_and_its_neighbours_but_for_one_drop(multi_power_fit):
     found = best_schedule(multi_power_fit, steps=STEPS, peak=PEAK, floor=FLOOR, warmup=WARMUP)
     lr_T = found.lr_T
     assert len(lr_T) == STEPS
@@ -46,10 +47,17 @@ def test_the_multi_power_optimum_beats_known_schedules_and_its_neighbours(multi_
     assert lr_T[WARMUP:].min() >= FLOOR * (1 - 1e-9)
     assert (np.diff(lr_T[WARMUP:]) <= 1e-18).all()
     np.testing.assert_allclose(lr_T[:WARMUP], np.linspace(0, PEAK, WARMUP))
-    assert found.refusals == ()
+    assert [refusal.kind for refusal in found.refusals] == ["no_interior_minimum"]
+    lower, n = re.search(r"ends (\S+) lower under one drop .* about (\d+) steps before", str(found)).groups()
     with jax.enable_x64(True):
         loss = jax.jit(partial(final_loss, PUBLISHED))
         best = float(loss(lr_T))
+        held_T = np.where(np.arange(STEPS) < WARMUP, 0.0, PEAK)
+        places_J = np.arange(1, STEPS - WARMUP, 3)
+        dropped_J = [float(loss(np.where(np.arange(STEPS) < STEPS - at, np.maximum(FITTED["wsd"], held_T), FLOOR)))
+                     for at in places_J]
+        assert best - min(dropped_J) == pytest.approx(float(lower), rel=0.02)
+        assert places_J[np.argmin(dropped_J)] == pytest.approx(int(n), rel=0.05)
         assert found.loss.value == pytest.approx(best, rel=1e-12)
         for name, other_T in FITTED.items():
             assert found.gains[name].value == pytest.approx(float(loss(other_T)) - best, abs=1e-9)
@@ -64,6 +72,28 @@ def test_the_multi_power_optimum_beats_known_schedules_and_its_neighbours(multi_
             assert best <= float(loss(moved_T)) + 1e-7
     assert found.loss.low < best < found.loss.high
     assert "gain over cosine" in str(found)
+
+
+@pytest.mark.parametrize(("size", "steps", "warmup"), [(100, 2000, 100), (100, 3000, 0), (400, 2000, 0)])
+def test_a_schedule_that_reaches_the_floor_is_found(size, steps, warmup):
+    """A clamp at the floor has no slope, and ended the search of these early."""
+    loss = partial(final_loss, MULTI_POWER_PUBLISHED[size])
+    lr_T = smooth_optimum(loss, steps, PEAK, FLOOR, warmup)
+    assert lr_T[warmup:].min() == pytest.approx(FLOOR, rel=1e-6)
+    assert lr_T[warmup:].min() >= FLOOR
+    with jax.enable_x64(True):
+        best = float(loss(lr_T))
+        assert all(best < loss(wsd(steps, PEAK, FLOOR, warmup, decay)) for decay in range(100, steps - warmup, 50))
+
+
+def test_a_law_without_a_use_for_one_drop_is_not_refused():
+    """The convex bound is least under a nearly linear decay."""
+    fit = fit_of(
+        CONVEX_BOUND, {"L0": 2.0, "D2": 1.0, "G2": 1.0}, {"distance": np.array([0.005, 0.1]), "noise": np.ones(2)}
+    )
+    found = best_schedule(fit, steps=100, peak=0.2, floor=1e-9, warmup=85)
+    assert found.refusals == ()
+    assert found.gains["wsd"].value >= 0
 
 
 def test_the_published_optimum_of_the_400m_law():

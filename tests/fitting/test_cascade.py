@@ -74,6 +74,27 @@ def test_data_efficiency_is_the_ratio_of_tokens_for_equal_loss(limits):
         data_efficiency(baseline, cascade(grid(), ("K", "N", "U"), noise=1e-3, draws=50), 0.2)
 
 
+def test_the_noise_of_two_methods_does_not_cancel_whatever_their_seeds():
+    """Equal designs: of one seed the draws of both see the same noise, that of the runs is each table's own."""
+    table, rng, held = grid(), np.random.default_rng(2), 0
+    for place in range(20):
+        pair = [cascade(table.assign(loss=table["loss"] + rng.normal(scale=3e-4, size=len(table))), ("K", "N", "U"),
+                        noise=3e-4, draws=100) for _ in range(2)]  # fmt: skip
+        found = data_efficiency(*pair, 0.2)
+        held += found.low <= 1 <= found.high
+        if not place:
+            other = cascade(table, ("K", "N", "U"), noise=3e-4, draws=100, seed=1)
+            assert np.std(found.draws_B) == pytest.approx(np.std(data_efficiency(pair[0], other, 0.2).draws_B), rel=0.4)
+    assert held >= 17
+
+
+def test_what_rests_on_a_cascade_without_a_limit_is_refused_with_it(limits):
+    noisy = cascade(grid(), ("K", "N", "U"), noise=0.01, draws=300)
+    assert limits.refusal is None
+    for pair in ((noisy, limits), (limits, noisy)):
+        assert data_efficiency(*pair, 0.2).refusal == noisy.refusal == noisy.limit().refusal
+
+
 def test_tables_that_cannot_be_cascaded():
     table = grid()
     with pytest.raises(ValueError, match="noise: 0 must be > 0: the standard deviation of a loss between seeds"):
@@ -82,5 +103,11 @@ def test_tables_that_cannot_be_cascaded():
         cascade(table.query("K > 2 or N > 0.2 or U > 0.2"), ("K", "N", "U"), noise=0.01)
     with pytest.raises(TableError, match=r"row 64: repeats \{'K': 1.0, 'N': 0.15, 'U': 0.2\}; average the seeds"):
         cascade(pd.concat([table, table.iloc[:1]], ignore_index=True), ("K", "N", "U"), noise=0.01)
+    with pytest.raises(ValueError, match=r"variables: \(\), draws: 400: one variable and one draw at least"):
+        cascade(table, (), noise=0.01)
+    with pytest.raises(ValueError, match=r"draws: 0: one variable and one draw at least"):
+        cascade(table, ("K",), noise=0.01, draws=0)
+    with pytest.raises(TableError, match="column 'N', row 5: 0 must be > 0; drop it"):
+        cascade(table.assign(N=table["N"].where(table.index != 5, 0)), ("K", "N", "U"), noise=0.01)
     with pytest.raises(TableError, match="column 'M' is missing"):
         cascade(table, ("K", "M"), noise=0.01)
