@@ -73,14 +73,16 @@ def test_measures_by_hand():
     assert found["relative"] == pytest.approx((0.1 + 0.25) / 3)
     assert found["bias"] == pytest.approx((0.2 - 1) / 3)
     assert found["rmse_log"] == pytest.approx(np.sqrt((np.log(1.1) ** 2 + np.log(0.75) ** 2) / 3))
-    assert (found["rmse_low"], found["rmse_high"]) == pytest.approx((0, np.sqrt(1.04 / 2)))
+    draws_4 = np.sqrt([1.04 / 2, 1.04 / 3, 1.04 / 3, 0])  # of two groups: Student's interval, cut at 0
+    high = draws_4.mean() + np.sqrt(2) * stats.t.ppf(0.975, 1) * draws_4.std()
+    assert (found["rmse_low"], found["rmse_high"]) == pytest.approx((0, high), rel=0.1)
     negative = measured(np.array([-1.0, 3.0, 5.0]), held, 10, 0, 0.95)
     assert np.isnan(negative["rmse_log"])
     assert negative["rmse"] == pytest.approx(np.sqrt((9 + 1) / 3))
 
 
-@pytest.mark.parametrize("groups", [6, 20])
-def test_the_widened_percentiles_cover_a_mean_where_plain_ones_do_not(groups):
+@pytest.mark.parametrize("groups", [2, 3, 5, 6, 20])
+def test_the_widened_interval_covers_a_mean_where_plain_percentiles_do_not(groups):
     rng = np.random.default_rng(groups)
     covered = {"plain": 0, "widened": 0}
     for _ in range(600):
@@ -93,7 +95,22 @@ def test_the_widened_percentiles_cover_a_mean_where_plain_ones_do_not(groups):
     assert covered["widened"] >= 600 * 0.92
 
 
+def test_errors_of_few_held_out_groups_are_covered():
+    """Percentiles of three groups' draws held 70% of true biases, and no more."""
+    rng, held = np.random.default_rng(0), np.zeros(3)
+    for _ in range(200):
+        error_H = 0.1 * (rng.normal(size=(3, 3)) + rng.normal(size=(3, 1))).ravel()
+        points = points_of({"x": np.arange(9.0)}, np.full(9, 10.0), groups=np.repeat(range(3), 3))
+        found = measured(10 + error_H, points, 400, 0, 0.95)
+        truths = {"rmse": 0.1 * np.sqrt(2), "relative": 0.01 * np.sqrt(2) * np.sqrt(2 / np.pi), "bias": 0}
+        held += [found[f"{name}_low"] <= truth <= found[f"{name}_high"] for name, truth in truths.items()]
+    assert (held >= 200 * np.array([0.84, 0.88, 0.9])).all(), held
+
+
 def test_what_cannot_be_validated_is_refused(table):
+    for ahead in (0, -1):
+        with pytest.raises(ValueError, match=rf"ahead: {ahead} must be >= 1: how many of the next values to predict"):
+            rolling(CHINCHILLA, table, by="N", ahead=ahead, **READING)
     with pytest.raises(TableError, match=r"column 'C' .by=. is missing; the table has params, D, loss"):
         hold_out_each(CHINCHILLA, table, by="C", **READING)
     with pytest.raises(TableError, match=r"one value \(10000000\.0\), at least two needed"):
