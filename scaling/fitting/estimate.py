@@ -96,5 +96,6 @@ def _draws(problem: Problem, minimum: Minimum, near: Expansion, draws: int, seed
     points, parameters = problem.points, len(problem.law.parameters)
     if not draws or points.groups < 2:
         return np.zeros((0, parameters))
-    weights_BxM = resampling.random_weights(near, points, problem.objective.delta, draws, seed)
+    variance = resampling.variance_for(near, points, problem.objective.delta)
+    weights_BxM = resampling.random_weights(points, variance, draws, seed)
     return problem.natural(problem.resample(minimum.u_P, weights_BxM))

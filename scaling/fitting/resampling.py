@@ -14,11 +14,15 @@ MOST = 5.0  # variance of a weight beyond which nearly all weight would sit on o
 FEWEST = 3  # groups whose weights are drawn together: those of two sum to 2, and cannot vary as much as they should
 
 
-def random_weights(near: Expansion, points: Points, delta: float, draws: int, seed: int) -> np.ndarray:
-    """Weights of the rows for each draw of a fit, [B, M]: `group_weights` of the `weight_variance` it calls for."""
-    spent = uncertainty.spent(near.jacobian_PxM, points.weight_M, points.group_M)
-    variance = weight_variance(points.groups, spent, near.residual_M, points.weight_M, delta)
+def random_weights(points: Points, variance: float, draws: int, seed: int) -> np.ndarray:
+    """Weights of the rows for each draw of a fit, [B, M]: the `group_weights` of their groups."""
     return group_weights(points.group_M, points.stratum_M, variance, draws, seed)[:, points.group_M]
+
+
+def variance_for(near: Expansion, points: Points, delta: float) -> float:
+    """The `weight_variance` that a fit calls for."""
+    spent = uncertainty.spent(near.jacobian_PxM, points.weight_M, points.group_M)
+    return weight_variance(points.groups, spent, near.residual_M, points.weight_M, delta)
 
 
 def group_weights(group_M: np.ndarray, stratum_M: np.ndarray, variance: float, draws: int, seed: int) -> np.ndarray:

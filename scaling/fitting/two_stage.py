@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 from scipy.stats import gaussian_kde
 
-from scaling.fitting import resampling
 from scaling.fitting.estimate import fit
 from scaling.fitting.evaluate import at_each, at_own
 from scaling.fitting.inversions import Decision, decide, with_estimate
 from scaling.fitting.problem import Problem
+from scaling.fitting.resampling import random_weights, variance_for
 from scaling.fitting.result import Fit, Refusal, tails
 from scaling.fitting.tables import Holdout, read_codes, read_holdout
 from scaling.laws.law import Law, TableError, read_column
@@ -68,7 +68,9 @@ def two_stage(
 ) -> TwoStage:
     """Fits `law` to the loss, then Acc = c1/(1 + exp(k*(L - L0))) + c2 to the observed losses and accuracies.
 
-    The sigmoid is fitted by least squares, with the extra point (L = 0, accuracy 1) in every draw. `weights` names the
+    The sigmoid is fitted by least squares, with the extra point (L = 0, accuracy 1) in every draw; where accuracy is
+    not 1 there, predictions far below the fitted losses are off by more than their intervals say. Runs weigh alike in
+    a draw of both stages, by more in that which calls for more (`resampling.weight_variance`). `weights` names the
     column of factors of the loss fit, such as `inverse_density` of the FLOPs; the other arguments are those of
     `fitting.fit`. TableError for a table that cannot be fitted, or an accuracy outside [0, 1].
     """
@@ -90,8 +92,10 @@ def two_stage(
     grouped = fit(BETR_ACCURACY, sigmoid, target="accuracy", group="group", bootstrap=0, seed=seed, holdout="held")
     if not bootstrap or loss.groups < 2:
         return TwoStage(loss, grouped)
-    weights_BxM = random_weights(loss, bootstrap, seed)
-    with_anchor_BxM = np.pad(weights_BxM, ((0, 0), (0, 1)), constant_values=1.0)
+    points, variance = loss.points.fitted, called_variance(loss)
+    weights_BxM = random_weights(points, variance, bootstrap, seed)
+    paired_BxM = random_weights(points, max(variance, called_variance(grouped)), bootstrap, seed)
+    with_anchor_BxM = np.pad(paired_BxM, ((0, 0), (0, 1)), constant_values=1.0)
     return TwoStage(_with_draws(loss, weights_BxM), _with_draws(grouped, with_anchor_BxM))
 
 
@@ -114,11 +118,11 @@ def _accuracy_rows(
     return pd.concat([rows, anchor])
 
 
-def random_weights(loss: Fit, draws: int, seed: int) -> np.ndarray:
-    """The weights of the runs in each draw of both stages, [B, M]: those that the fit of the loss calls for."""
-    problem = Problem(loss.law, loss.objective, loss.points.fitted)
-    near = problem.expansion(problem.coordinates(np.array([list(loss.parameters.values())]))[0])
-    return resampling.random_weights(near, problem.points, loss.objective.delta, draws, seed)
+def called_variance(found: Fit) -> float:
+    """The variance of weights that a fit calls for."""
+    problem = Problem(found.law, found.objective, found.points.fitted)
+    near = problem.expansion(problem.coordinates(np.array([list(found.parameters.values())]))[0])
+    return variance_for(near, problem.points, found.objective.delta)
 
 
 def _with_draws(found: Fit, weights_BxM: np.ndarray) -> Fit:

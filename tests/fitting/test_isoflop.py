@@ -147,6 +147,9 @@ def test_budgets_are_named_where_rows_run_into_one_another():
         isoflop_frontier(table, budgets=[1e19, 1.1e19], within=0.1)
     with pytest.raises(TableError, match="column 'loss', row 0: -1 must be > 0"):
         isoflop_frontier(table.assign(loss=-1.0))
+    for frontier in (isoflop_frontier, curve_frontier):
+        with pytest.raises(ValueError, match="flops: -6 must be > 0: FLOPs a parameter and token, about 6"):
+            frontier(grid(), flops=-6)
     with pytest.raises(TableError, match="no budget has 3 sizes or more"):
         isoflop_frontier(grid(sizes=2))
 
