@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scaling.fitting.evaluate import at_own
-from scaling.fitting.inversions import Decision, check_inputs, decide, extrapolated, lowest, with_estimate
+from scaling.fitting.inversions import Decision, check_inputs, decide, extrapolated, lowest, saturated, with_estimate
 from scaling.fitting.result import Fit, Refusal, tails
 from scaling.laws.kaplan import KAPLAN_SIZE_DATA
 from scaling.laws.mixture import D_CPT
@@ -18,6 +18,7 @@ from scaling.laws.repetition import CHINCHILLA_TIED
 from scaling.laws.size import CHINCHILLA, CHINCHILLA_GAMMA, OVER_TRAINING
 
 _LOW, _HIGH = math.log(1e-4), math.log(1e8)  # log tokens per parameter between which an optimum is looked for
+_GRID = np.linspace(_LOW, _HIGH, 257)
 _STEP = 0.1  # of log C, for the local exponent
 _FLAT = 10.0  # a 95% interval of the size wider than this factor says that the data do not tell it
 
@@ -65,9 +66,9 @@ def compute_optimal(
 
     Refusals: "no_interior_minimum" (the optimum is at an end of that span), "collinear" and "few_distinct" (as the fit
     was), "extrapolated" (compute, or one of `inputs`, more than `reach` times beyond the fitted runs'), "flat" (the 95%
-    interval of N* spans more than a factor of 10), "unstable" (a tenth of the draws have no interior minimum),
-    "few_groups" (no draws). ValueError for a law of other inputs, an input, budget, flops or reach
-    out of range.
+    interval of N* spans more than a factor of 10, or sizes more than 1.5 times apart end at the same loss), "unstable"
+    (a tenth of the draws have no interior minimum), "few_groups" (no draws). ValueError for a law of other inputs, an
+    input, budget, flops or reach out of range.
     """
     given = _check(fit, compute, inputs or {}, flops, reach)
     parameters_BxP = with_estimate(fit)
@@ -77,6 +78,9 @@ def compute_optimal(
     loss_B = _loss(fit, parameters_BxP, compute, given, flops)(log_ratio_B[:, None])[:, 0]
     size_B = np.sqrt(compute / flops) * np.exp(-log_ratio_B / 2)
     refusal = _refusal(fit, compute, given, flops, reach, bool(inside_B[0]), size_B)
+    if fit.law.name not in _CLOSED:
+        loss = _loss(fit, parameters_BxP, compute, given, flops)
+        refusal = refusal or saturated(loss, _GRID, len(parameters_BxP), math.sqrt(compute / flops))
 
     def decision(value_B: np.ndarray) -> Decision:
         solved_B = np.where(inside_B | (np.arange(len(value_B)) == 0), value_B, np.nan)
@@ -119,10 +123,8 @@ def _optimum(
             log_g = (np.log(alpha * a) - np.log(beta * b)) / (alpha + beta)
         log_c = math.log(compute / flops)
         return (alpha - beta) / (alpha + beta) * log_c - 2 * log_g, beta / (alpha + beta)
-    grid_K = np.linspace(_LOW, _HIGH, 257)
-
     def at(budget: float) -> np.ndarray:
-        return lowest(_loss(fit, parameters_BxP, budget, given, flops), grid_K, len(parameters_BxP))[0]
+        return lowest(_loss(fit, parameters_BxP, budget, given, flops), _GRID, len(parameters_BxP))[0]
 
     less_B, more_B = at(compute * math.exp(-_STEP)), at(compute * math.exp(_STEP))
     return at(compute), 0.5 - (more_B - less_B) / (4 * _STEP)

@@ -238,6 +238,23 @@ def lowest(
     return place_B, value(place_B[:, None])[:, 0], end_B
 
 
+def saturated(
+    loss: Callable[[np.ndarray], np.ndarray], log_ratio_K: np.ndarray, lanes: int, half: float
+) -> Refusal | None:
+    """Refuses a best size as "flat" where the estimate's loss is as low, to 1e-9, at sizes more than 1.5 times apart.
+
+    `loss` as `lowest` takes it, at logs of tokens per parameter; parameters are half*exp(-log ratio/2). Repeated tokens
+    and parameters that unique tokens cannot feed come to count nothing (Muennighoff et al. 2023).
+    """
+    loss_K = loss(np.tile(log_ratio_K, (lanes, 1)))[0]
+    least_K = log_ratio_K[loss_K <= loss_K.min() + 1e-9 * abs(loss_K.min())]
+    small, large = half * math.exp(-least_K[-1] / 2), half * math.exp(-least_K[0] / 2)
+    if large <= 1.5 * small:
+        return None
+    reason = f"{small:.3g} to {large:.3g} parameters end at the same loss: more of them, or of tokens, count nothing"
+    return Refusal("flat", f"{reason}; take the fewest, or give the run more unique tokens")
+
+
 def check_inputs(law: Law, inputs: Mapping[str, float]) -> None:
     """ValueError for an input outside its domain in the law, such as a share in percent, or not finite."""
     for i in law.inputs:

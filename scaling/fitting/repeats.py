@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scaling.fitting.evaluate import at_own
-from scaling.fitting.inversions import Decision, decide, extrapolated, lowest, with_estimate
+from scaling.fitting.inversions import Decision, decide, extrapolated, lowest, saturated, with_estimate
 from scaling.fitting.result import Fit, Refusal, tails
 from scaling.laws.repetition import DATA_CONSTRAINED
 
@@ -64,8 +64,8 @@ def allocation(fit: Fit, flops: float, unique: float, level: float = 0.95, reach
     """The parameters and tokens that minimise L(N, D, U) at C = 6*N*D, with at most `unique` unique tokens.
 
     Numeric, for tokens per parameter from 1e-4 to 1e8. Refusals: "flat" (the optimum repeats, or has parameters beyond
-    what the unique tokens can feed, and the fit does not tell Q_D or Q_N), "extrapolated" (the best N or D, or U, more
-    than `reach` times beyond the fitted runs'), "no_interior_minimum", "few_groups".
+    what the unique tokens can feed, and the fit does not tell Q_D or Q_N; or neither counts any more), "extrapolated"
+    (the best N or D, or U, more than `reach` times beyond the fitted runs'), "no_interior_minimum", "few_groups".
     """
     half = math.sqrt(_positive("flops", flops) / 6)
     _positive("unique", unique)
@@ -81,7 +81,7 @@ def allocation(fit: Fit, flops: float, unique: float, level: float = 0.95, reach
     tokens_B = half * np.exp(log_ratio_B / 2)
     best = {"N": half**2 / tokens_B[0], "D": tokens_B[0], "U": unique}
     refusal = _untold(fit, ("Q_D", "Q_N")) if tokens_B[0] > unique else None
-    refusal = refusal or extrapolated(fit, best, reach)
+    refusal = refusal or extrapolated(fit, best, reach) or saturated(loss, grid_K, len(parameters_BxP), half)
     if end_B[0]:
         reason = "the predicted loss is least at an end of 1e-4 to 1e8 tokens per parameter"
         refusal = Refusal("no_interior_minimum", f"{reason}; check the fit's exponents")

@@ -12,7 +12,8 @@ from scaling.laws.law import Input, Law, Parameter
 
 
 def with_fixed(law: Law, fixed: Mapping[str, float]) -> Law:
-    """The law with some parameters held at given values, which are then no longer parameters.
+    """The law with some parameters held at given values, which are then no longer parameters: no interval of a fit or
+    of a decision knows that they are uncertain, so hold what is known far better than the rest.
 
     Raises ValueError for a parameter that the law has not, a value outside its bounds, or all of them fixed.
     """

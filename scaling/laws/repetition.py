@@ -62,7 +62,9 @@ DATA_CONSTRAINED = Law(
     " half-lives: after Q repeats a fraction 1/e of a fresh token's worth is left. U above D counts as D. A and B"
     " carry the units of N and D, and their ratio sets where parameters are in excess: all three inputs in plain"
     " numbers, not in billions. The paper fits E, A, B, alpha to single-epoch runs and then, these fixed, Q_D and Q_N"
-    " to the repeated ones: with_fixed. Which N it counts is not recorded here.",
+    " to the repeated ones: with_fixed. Held so, 95% intervals of effective tokens and of the best allocation hold the"
+    " truth in 40% and 28% (40 simulated pairs of fits); fit all at once, in 95%. Which N the paper counts is not"
+    " recorded here.",
 )
 
 

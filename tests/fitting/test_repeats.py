@@ -1,6 +1,7 @@
 """What repeated data are worth: closed forms, published figures, refusals."""
 
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from scipy.optimize import minimize_scalar
 
 from scaling.fitting import Refusal
+from scaling.fitting.compute_optimal import compute_optimal
 from scaling.fitting.repeats import allocation, effective_tokens, epochs_until, value_of_next_epoch
 from scaling.laws.derived import with_fixed
 from scaling.laws.repetition import DATA_CONSTRAINED, DATA_CONSTRAINED_PUBLISHED
@@ -112,7 +114,20 @@ def test_an_allocation_far_beyond_the_runs_is_refused():
     far = allocation(FIT, 1e27, 25e9)
     assert far.tokens.refusal.kind == "extrapolated"
     assert "more than 100 times beyond the fitted range" in far.loss.refusal.reason
-    assert allocation(FIT, 1e27, 25e9, reach=1e6).tokens.refusal is None
+    assert allocation(FIT, 1e24, 25e9, reach=2).tokens.refusal.kind == "extrapolated"
+    assert allocation(FIT, 1e24, 25e9, reach=1e6).tokens.refusal is None
+
+
+def test_a_budget_that_unique_tokens_cannot_use_has_no_best_size():
+    """At 1e27 FLOPs over 25e9 tokens sizes a factor of 200 apart end at one loss; the least of them was an accident."""
+    found = allocation(FIT, 1e27, 25e9, reach=1e6)
+    assert found.loss.refusal.kind == "flat"
+    small, large = map(float, re.search(r"(\S+) to (\S+) parameters end at the same loss", str(found.loss)).groups())
+    loss = FIT.predict({"N": np.array([small, large]), "D": 1e27 / 6 / np.array([small, large]), "U": np.full(2, 25e9)})
+    np.testing.assert_allclose(loss, found.loss.value, rtol=2e-9)
+    assert large > 100 * small
+    both = compute_optimal(FIT, 1e27, inputs={"U": 25e9}, reach=1e6)
+    assert both.parameters.refusal == found.parameters.refusal
 
 
 def test_scales_may_be_fixed_and_other_laws_are_refused():
