@@ -64,7 +64,10 @@ def range_test(rate_T: ArrayLike, loss_T: ArrayLike, *, smoothing: float = SMOOT
 
     Smith 2015, arXiv 1506.01186, and 2018, arXiv 1803.09820, read "just before the loss rises" off the plot; that the
     smoothed loss be within 1 % of its least is the usual rule for it. For gradient descent on a quadratic with
-    curvature h it gives 2/h. One loss a step; nan and inf where the run diverged.
+    curvature h it gives 2/h, without smoothing, noise or a loss that no training removes. With such a loss the rate
+    grows on while the average lags: above 3 nats, rates over a factor of 5,000, an edge of 0.5 is read as 0.90 in 100
+    steps, 0.63 in 400 and 0.54 in 2,000 (medians of 200 seeds, noise 0.03 nats in the last two); under noise of 0.1 as
+    0.15 to 0.66. So grow slowly and keep a margin. One loss a step; nan and inf where the run diverged.
 
     Refused "no_interior_minimum" where the loss is least at the first rate, or still within bounds at the last.
     ValueError for rates that do not rise, lengths that differ, losses that are not positive or of which none is finite,
