@@ -99,7 +99,7 @@ def gain(guess_BxH: np.ndarray, law_BxH: np.ndarray, trunk_H: np.ndarray, level:
     """Mean error of a guess less that of the law, with the interval that counts held-out trunks and refits.
 
     Draws resample the trunks and take the errors of a random refit (the same for both, where the guess is a law too);
-    the refits' mean shift, their own noise, is taken off; percentiles are widened for few trunks.
+    the refits' mean shift, their own noise, is taken off; the interval is `widened` for few trunks.
     """
     gain_BxH = guess_BxH - law_BxH
     sums_BxG = group_sums(gain_BxH.T, trunk_H).T

@@ -66,7 +66,7 @@ def paired_interval(first: ArrayLike, second: ArrayLike, level: float) -> Interv
 def grouped_mean_interval(values: ArrayLike, group: ArrayLike, level: float) -> Interval:
     """Mean of values that share groups (points of a run, runs of a trunk), by a bootstrap that draws whole groups.
 
-    Percentiles are widened for few groups (Hesterberg 2015, Am. Stat. 69, 371-386); the ends are nan for one group.
+    The interval is `scaling.fitting.validation.widened` for few groups; the ends are nan for one.
     ConfigError for no values, one that is not finite, or groups that are not one a value.
     """
     values_M, group_M = _finite(values), np.asarray(group)

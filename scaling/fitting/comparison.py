@@ -92,7 +92,7 @@ def compare(
 
     Held out: the difference of root mean squares on the objective's scale. Its draws resample the held out groups, and
     the fitted groups through the fits' `bootstrap` draws, paired across laws; the refits' mean shift (their own noise)
-    is taken off, and the percentiles widened for few groups (`validation.widened`). One held out group resolves
+    is taken off, and the interval `validation.widened` for few groups. One held out group resolves
     nothing.
 
     AICc: of `information.information`, with one number of independent observations for all, that of the law of least

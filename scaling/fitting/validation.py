@@ -91,9 +91,9 @@ def rolling(
     `rmse`, `relative` (mean |error|/|target|), `rmse_log` (of log prediction - log target; nan where either is not
     positive), `bias` (mean prediction - target). Intervals resample held out groups, the fit as it is (`widened` for
     few groups, Hesterberg 2015, Am. Stat. 69, 371-386); nan with one group. Under normal errors 95% ones of `bias` hold
-    the truth in 94% to 95%, those of `rmse` in 87% to 93% of 6 to 20 groups, since squares are skewed. A fold that the
-    law cannot be fitted to has nan errors and the reason in `skipped`. ValueError for `ahead` < 1; raises else as
-    `hold_out_each`.
+    the truth in 94% to 95%, those of `rmse` in 87% to 93%, since squares are skewed. A run on both sides of a cut is
+    judged beside its own noise. A fold that the law cannot be fitted to has nan errors and the reason in `skipped`.
+    ValueError for `ahead` < 1; raises else as `hold_out_each`.
     """
     if ahead is not None and ahead < 1:
         raise ValueError(f"ahead: {ahead} must be >= 1: how many of the next values to predict, None for all")
