@@ -60,9 +60,10 @@ def best_schedule(
     For "multi-power" and "convex-bound": drops at up to 100 knots, linear between, by sequential quadratic programming
     from a late and from a full linear decay; expanded to every step. It is the best of the gradual schedules near
     those: the multi-power law counts a drop by the rate after it, and with its published constants one drop from peak
-    to floor ends lower in 42 of 54 settings (3 sizes, 2,000 to 10,000 steps), by 0.0003 to 0.006 nats. For "annealing":
-    one drop from peak to floor, n steps before the end, or none, the optimum but for 1e-7 of the loss at 300 steps and
-    more. `momentum` is the one its areas were made with.
+    to floor ends lower in 42 of 54 settings (3 sizes, 2,000 to 10,000 steps, floors of 1/10 and 1/60 of the peak), by
+    0.0003 to 0.006 nats, but not at the paper's floor of 1e-10. For "annealing": one drop from peak to floor, n steps
+    before the end, or none, the optimum but for 1e-7 of the loss at 300 steps and more. `momentum` is the one its areas
+    were made with.
 
     Refusals: "no_interior_minimum" (one drop ends lower than the gradual schedule; annealing always: its bonus rewards
     a drop whatever its shape, so it decays at once), "extrapolated" (steps, area or rates more than twice outside what
