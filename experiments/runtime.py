@@ -23,12 +23,12 @@ from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 from ml_collections.config_flags import config_path
 
+from experiments.workdir import read_experiment
 from scaling import fields
 from scaling.config import Run, run_from
 from scaling.fields import ConfigError
-from scaling.files import disk_errors
 from scaling.laws.law import TableError
-from scaling.seal import read_json, write_json
+from scaling.seal import write_json
 from scaling.store import Part, Store, StoreError
 from scaling.sweeps.dispatch import TasksFailedError
 from scaling.sweeps.introduction import LostProcessError
@@ -230,16 +230,12 @@ def _module(path: Path) -> ModuleType:
 
 def load_study(workdir: Path) -> dict[str, Any]:
     """Settings of the study whose sweep lies in a workdir."""
-    path = workdir / "experiment.json"
-    with disk_errors(path):
-        there = path.exists()
-    if not there:
-        raise ConfigError(f"--workdir={workdir}: expected the folder of a sweep, with experiment.json; run "
-                          "python -m experiments.run first")
+    record = read_experiment(workdir)
     try:
-        study = read_json(path)["study"]
+        study = record["study"]
     except (KeyError, TypeError, IndexError) as error:
-        raise ConfigError(f"{path}: expected base and study; run python -m experiments.run again") from error
+        raise ConfigError(f"{workdir / 'experiment.json'}: expected base and study; run python -m experiments.run again"
+                          ) from error
     if study is None:
         raise ConfigError(f"--workdir={workdir}: its configuration names no study, so there is nothing to analyse; "
                           "add config.study")

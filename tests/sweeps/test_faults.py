@@ -389,9 +389,8 @@ def test_a_configuration_changed_between_runs_mixes_nothing(
 
 def test_a_verb_names_the_damaged_file_in_one_line(whole: Path, workdir: Path) -> None:
     shutil.copytree(whole, workdir)
-    settings = {**get_config().study.to_dict(), "general": "a", "target": "b"}
     trained = Sweep(small_run(), ())
-    Experiment(trained, settings).save(workdir, trained)
+    Experiment(trained, {**get_config().study.to_dict(), "general": "a", "target": "b"}).save(workdir, trained)
     path = sorted((workdir / "store" / "runs").iterdir())[0]
     truncate(path, random.Random(0))
     done = subprocess.run([sys.executable, "-m", "experiments.analyse", f"--workdir={workdir}"], text=True,
