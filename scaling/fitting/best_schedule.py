@@ -111,11 +111,6 @@ def _one_drop(
     s1_T = peak * steps - (peak - floor) * left_T
     s2_T = (peak - floor) * (1 - momentum**left_T) / (1 - momentum)
     n = int(np.argmin(p["A"] * s1_T ** -p["alpha"] - p["C"] * s2_T))
-    return _dropped(steps, peak, floor, warmup, n)
-
-
-def _dropped(steps: int, peak: float, floor: float, warmup: int, n: int) -> np.ndarray:
-    """The peak after the warm-up, and the floor from n steps before the end."""
     lr_T = wsd(steps, peak, peak, warmup, 0)
     lr_T[steps - n :] = floor
     return lr_T
