@@ -247,7 +247,10 @@ def saturated(
     and parameters that unique tokens cannot feed come to count nothing (Muennighoff et al. 2023).
     """
     loss_K = loss(np.tile(log_ratio_K, (lanes, 1)))[0]
-    least_K = log_ratio_K[loss_K <= loss_K.min() + 1e-9 * abs(loss_K.min())]
+    if not np.isfinite(loss_K).any():
+        return None
+    least = float(loss_K[np.isfinite(loss_K)].min())
+    least_K = log_ratio_K[loss_K <= least + 1e-9 * abs(least)]
     small, large = half * math.exp(-least_K[-1] / 2), half * math.exp(-least_K[0] / 2)
     if large <= 1.5 * small:
         return None

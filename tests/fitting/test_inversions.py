@@ -8,6 +8,7 @@ import pytest
 
 from scaling import fitting
 from scaling.fitting import critical_ratio, turning_point
+from scaling.fitting.inversions import saturated
 from scaling.laws.law import Input, Law, Parameter, power
 from scaling.laws.mixture import CMR_DOMAIN_CHANGE, CMR_GENERAL_CHANGE, CMR_RATIO
 from scaling.laws.size import CHINCHILLA
@@ -197,3 +198,17 @@ def test_interval_covers_the_truth_as_often_as_it_says():
         decision = critical_ratio(fit, 2.25)
         covered.append(decision.low <= truth <= decision.high)
     assert 0.85 <= np.mean(covered) < 1
+
+
+def test_sizes_that_end_at_one_loss_are_no_best_size():
+    """Parameters are 10 exp(-z/2): a plateau of 4 in z is a factor e^2; places without a loss count nothing."""
+    grid_K = np.linspace(-8, 8, 161)
+
+    def plateau(z_BxK):
+        return np.where(np.abs(z_BxK) > 7, np.nan, 2 + np.maximum(np.abs(z_BxK) - 2, 0) ** 2)
+
+    found = saturated(plateau, grid_K, 3, 10.0)
+    assert found.kind == "flat"
+    assert f"{10 / np.e:.3g} to {10 * np.e:.3g} parameters end at the same loss" in found.reason
+    assert saturated(lambda z_BxK: 2 + z_BxK**2, grid_K, 3, 10.0) is None
+    assert saturated(lambda z_BxK: np.full_like(z_BxK, np.nan), grid_K, 3, 10.0) is None
