@@ -20,8 +20,9 @@ def tidy(runs: pd.DataFrame, curves: pd.DataFrame, *, logged: bool = False) -> p
     `runs`, `curves`: those tables of a store. Columns: run_id, domain; step, tokens, flops, lr, loss, loss_se and
     bits_per_byte of the evaluation, a branch's counted from its own start; `share_DOMAIN`, the mixture, nan where it
     changes in the run; all other columns of `runs` (`params_non_embedding`, `status`, `schedule.peak`, ...). At the end
-    of a run that diverged the loss is inf, of one that has not ended otherwise (`status`) nan: no run is left out. A
-    logged step under a decaying schedule is no end of a shorter run: its loss lies above what that run would reach.
+    of a run that diverged the loss is inf, of one that has not ended otherwise (`status`) nan: no run that was ever
+    evaluated is left out. A logged step under a decaying schedule is no end of a shorter run: its loss lies above what
+    that run would reach.
 
     Raises StoreError for tables without runs or held-out losses.
     """
